@@ -1,0 +1,1 @@
+"""Asking and answering: resolution, plan, fan-out, merge, certificate, synthesis, faces."""

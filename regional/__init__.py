@@ -1,0 +1,1 @@
+"""What happened: packets, engines, the network service and its client, the advertiser."""

@@ -1,0 +1,1 @@
+"""Where a network keeps its packets; each engine speaks the protocol of `regional.engine`."""

@@ -1,0 +1,1 @@
+"""What is alike, and who covers it: schemas, fingerprints, regions, the tree, zones, the name server."""

@@ -1,0 +1,77 @@
+"""Cells: the nodes of a domain's tree, their addresses and their DNS names.
+
+An address is the path of child numbers from the root (), so (3, 0, 7) is child 7 of child 0 of child 3 of
+the root. Its DNS name is that path leaf first, as in ip6.arpa (RFC 3596 section 2.5), under the generation
+and the domain: `7.0.3.g17.crash.vehicles.kindred.internal.`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry.errors import LookupFailed
+from registry.region import Region
+
+Address = tuple[int, ...]
+
+MAX_DEPTH = 16
+MAX_RECORDS = 64  # BIND refuses zones with over 100 records in a set
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """One region of a cell: an inner one points to a child cell, a leaf one to the network that holds it.
+
+    Exactly one of `child` and `network` is set. `lapsed`: the lease of (one of) the networks behind it is over.
+    """
+
+    region: Region
+    child: Address | None = None
+    network: str | None = None
+    lapsed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The names of one domain under one origin; both absolute, lower case, with the final dot for `origin`.
+
+    >>> names = Naming("crash.vehicles", "kindred.internal.")
+    >>> names.cell(17, (3, 0, 7)), names.network("psu-02")
+    ('7.0.3.g17.crash.vehicles.kindred.internal.', 'psu-02.net.crash.vehicles.kindred.internal.')
+    """
+
+    domain: str
+    origin: str
+
+    @property
+    def apex(self) -> str:
+        """The domain's own name: SOA, NS, and the TXT that says which generation is current."""
+        return f"{self.domain}.{self.origin}"
+
+    def cell(self, generation: int, address: Address) -> str:
+        """The name of a cell."""
+        return ".".join([*map(str, reversed(address)), f"g{generation}", self.apex])
+
+    def network(self, network: str) -> str:
+        """The name of a network: its endpoints (URI) and its key and serial (TXT)."""
+        return f"{network}.net.{self.apex}"
+
+    def target(self, name: str) -> tuple[int, Address] | str:
+        """What an SVCB target names: (generation, address) of a cell, or a network.
+
+        Raises LookupFailed for a name outside this domain or of neither form.
+        """
+        suffix = "." + self.apex
+        lowered = name.lower()
+        labels = lowered.removesuffix(suffix).split(".") if lowered.endswith(suffix) else []
+        if len(labels) == 2 and labels[1] == "net":
+            return labels[0]
+        if (
+            labels
+            and labels[-1][:1] == "g"
+            and all(part.isdecimal() for part in [*labels[:-1], labels[-1][1:]])
+        ):
+            return int(labels[-1][1:]), tuple(int(part) for part in reversed(labels[:-1]))
+        raise LookupFailed(
+            f"the target {name!r:.120} is neither a cell nor a network of {self.apex}", name=name[:255]
+        )
