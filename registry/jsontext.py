@@ -25,18 +25,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise DocumentError(
-                    f"JSON: the key {name!r:.80} stands twice in one object; keep one", key=name[:80]
-                )
+                raise DocumentError(f"JSON: the key {name!r:.80} stands twice in one object; keep one", key=name[:80])
             seen.add(name)
     return members
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 17 or abs(int(digits)) > MAX_SAFE_INTEGER:
-        raise DocumentError(
-            f"JSON: the integer {digits[:40]} is beyond 2^53-1; send a smaller one or a string"
-        )
+        raise DocumentError(f"JSON: the integer {digits[:40]} is beyond 2^53-1; send a smaller one or a string")
     return int(digits)
 
 

@@ -29,9 +29,7 @@ def public_from_text(text: str) -> bytes:
     except binascii.Error:
         key = b""
     if not text.strip().startswith(PREFIX) or len(key) != 32:
-        raise ConfigError(
-            f"not a public key: {text.strip()[:60]!r}; it reads {PREFIX} and the base64 of 32 bytes"
-        )
+        raise ConfigError(f"not a public key: {text.strip()[:60]!r}; it reads {PREFIX} and the base64 of 32 bytes")
     return key
 
 

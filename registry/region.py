@@ -68,7 +68,7 @@ class Region:
         if action not in self.counts:
             return np.zeros(len(points), dtype=np.bool_)
         exact = points.astype(np.float64)
-        inside: npt.NDArray[np.bool_] = ((exact >= self.lo) & (exact <= self.hi)).all(axis=1)
+        inside: npt.NDArray[np.bool_] = np.all((exact >= self.lo) & (exact <= self.hi), axis=1)
         return inside & (np.sqrt(squared_distances(exact, self.centre)) <= self.radius)
 
 
