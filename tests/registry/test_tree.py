@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord
 from registry.errors import RegionError
-from registry.region import Bounds, Region
+from registry.region import Bounds, Region, Vector
 from registry.tree import build_tree, round_up
 
 Points = npt.NDArray[np.float32]
@@ -107,7 +107,7 @@ def test_no_point_is_outside_any_cell_above_it(made: list[Points]) -> None:
 @given(clusters(), st.integers(0, 2**32 - 1))
 def test_no_bound_of_a_cell_excludes_what_it_holds(made: list[Points], seed: int) -> None:
     tree = build_tree(leaves_of(made))
-    question = np.random.default_rng(seed).normal(0.0, 10.0, made[0].shape[1])
+    question: Vector = np.random.default_rng(seed).standard_normal((1, made[0].shape[1]))[0] * 10
     for cell in tree.values():
         for record in cell:
             if record.child is None:
@@ -152,15 +152,18 @@ def test_far_strays_do_not_make_the_tree_deep() -> None:
     check_shape(build_tree(leaves), leaves)
 
 
-def test_small_capacity_makes_deep_trees_that_stay_within_the_limit() -> None:
-    leaves = leaves_of([np.array([[float(i)]], dtype=np.float32) for i in range(3000)])
+def test_depth_stays_within_the_limit_even_where_it_leaves_no_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.tree.MAX_DEPTH", 8)
+    leaves = leaves_of([np.array([[1.07**i]], dtype=np.float32) for i in range(250)])
     tree = build_tree(leaves, capacity=1, fanout=2)
-    assert len(list(below(tree, ()))) == 3000
-    assert max(map(len, tree)) <= MAX_DEPTH
+    assert len(list(below(tree, ()))) == 250
+    assert max(map(len, tree)) == 8
+    with pytest.raises(RegionError, match="deeper than 8"):
+        build_tree(leaves * 2, capacity=1, fanout=2)
 
 
 def test_unbounded_boxes_and_lapsed_leases_reach_the_root() -> None:
-    made = [np.full((2, 3), float(i), dtype=np.float32) for i in range(40)]
+    made = [np.full((2, 3), float(i), dtype=np.float32) for i in range(400)]
     leaves = leaves_of(made)
     odd = leaves[17].region
     unbounded = Region("17", odd.counts, odd.centre, odd.radius, np.full(3, -np.inf), np.full(3, np.inf), odd.var)
@@ -172,6 +175,7 @@ def test_unbounded_boxes_and_lapsed_leases_reach_the_root() -> None:
             record.region.check(3)
             if record.child is not None:
                 assert record.lapsed == any(leaf.lapsed for leaf in below(tree, record.child))
+    assert sum(record.lapsed for record in tree[()]) == 1
 
 
 def test_the_same_leaves_give_the_same_tree() -> None:
