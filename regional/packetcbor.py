@@ -135,3 +135,43 @@ def difference(members: dict[int, Any], data: bytes, again: bytes) -> str:
         f"packet: byte {at} is not the deterministic encoding (RFC 8949 section 4.2): numbers as the shortest "
         "float, shortest heads, sorted keys, defaults left out, nothing behind the map"
     )
+
+
+def split_sequence(data: bytes) -> list[bytes]:
+    """The items of a CBOR sequence (RFC 8742), each as its bytes, undecoded.
+
+    Raises PacketError naming the byte at which no well-formed item of definite length stands.
+    """
+    items = []
+    start = 0
+    while start < len(data):
+        end = _item_end(data, start)
+        items.append(data[start:end])
+        start = end
+    return items
+
+
+def _item_end(data: bytes, start: int) -> int:
+    at, open_items = start, 1
+    while open_items:
+        if at >= len(data):
+            raise PacketError(f"packets: the item from byte {start} on is cut short; send it whole", byte=start)
+        major, extra = data[at] >> 5, data[at] & 31
+        at += 1
+        number = extra
+        if extra >= 24:
+            if extra > 27:
+                raise PacketError(f"packets: byte {at - 1} is no head of definite length", byte=at - 1)
+            width = 1 << extra - 24
+            number = int.from_bytes(data[at : at + width], "big")
+            at += width
+        open_items -= 1
+        if major in (2, 3):
+            at += number
+        elif major in (4, 5):
+            open_items += number * (major - 3)
+        elif major == 6:
+            open_items += 1
+    if at > len(data):
+        raise PacketError(f"packets: the item from byte {start} on is cut short; send it whole", byte=start)
+    return at
