@@ -1,0 +1,281 @@
+"""Talking to a network, from outside: a peer that may be slow, endless, lying or no network at all.
+
+Nothing is followed (no redirect), nothing is unpacked (no compression), nothing is read beyond a cap, and a
+reply counts only if every packet in it is one that was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import aiohttp
+import cbor2
+import orjson
+
+from regional.deposit import DepositReport
+from regional.packet import Fingerprint, Packet
+from registry import jsontext
+from registry.errors import DocumentError, KindredError, PacketError
+
+MAX_ARMS = 64
+MAX_REPLY = 64 * 1024 * 1024
+MAX_DOCUMENT = 32 * 1024 * 1024
+_PACKET_ROOM = 1000  # bytes: a packet of at most 996 and the head of its byte string
+_THREAD_ABOVE = 256 * 1024  # bytes; decoding more than this would hold up the event loop
+_REFUSALS = frozenset({401, 403, 409, 429})
+
+
+class NetworkFailure(KindredError):
+    """What a question to a network ended in, if not in an answer; `detail` says why."""
+
+    status, code, title = 502, "network", "The network did not answer"
+
+
+class Refused(NetworkFailure):
+    """The network answered that it will not."""
+
+
+class TimedOut(NetworkFailure):
+    """The time was over before the answer was there."""
+
+
+class Failed(NetworkFailure):
+    """Unreachable, or it answered what is no answer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NearestRequest:
+    """Which packets are asked for, and what every one of them must be like.
+
+    space: the 32 bytes of the digest. fingerprint: (d,) float32. k: of each action, or of all. actions: only
+    these ("" stands for packets without an action); None for every one. within: a distance, or one per action,
+    inclusive.
+    """
+
+    domain: str
+    network: str
+    space: bytes
+    fingerprint: Fingerprint
+    k: int
+    per: Literal["action", "all"] = "action"
+    actions: tuple[str, ...] | None = None
+    within: Mapping[str, float] | float | None = None
+
+    def body(self) -> bytes:
+        """The JSON of `POST /v1/nearest`."""
+        document: dict[str, Any] = {
+            "space": self.space.hex(),
+            "fingerprint": base64.b64encode(self.fingerprint.astype("<f4", copy=False).tobytes()).decode(),
+            "k": self.k,
+            "per": self.per,
+        }
+        if self.actions is not None:
+            document["actions"] = list(self.actions)
+        if self.within is not None:
+            document["within"] = dict(self.within) if isinstance(self.within, Mapping) else self.within
+        return orjson.dumps(document)
+
+    def most(self) -> int:
+        """The most packets that an honest reply holds."""
+        if self.per == "all":
+            return self.k
+        return self.k * (MAX_ARMS if self.actions is None else len(self.actions))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NearestReply:
+    """What came back, checked.
+
+    serial: of the coverage published when the network answered. tied: how many packets of the network lie at
+    exactly the last returned distance, by action ("" where `per` is "all"). truncated: the network holds more
+    of what was asked for than it could return.
+    """
+
+    serial: int
+    packets: list[Packet]
+    tied: Mapping[str, int]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoverageState:
+    """How far a network's coverage is published.
+
+    published: serial, 0 for none. pending: there are deposits that the next coverage will take in.
+    document: the signed coverage, None before the first.
+    """
+
+    published: int
+    packets: int
+    uncovered: int
+    pending: bool
+    document: Mapping[str, Any] | None
+
+
+def open_session(connections: int = 512) -> aiohttp.ClientSession:
+    """A session fit for a NetworkClient: no decompression, no cookies, no proxies from the environment."""
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0)
+    timeout = aiohttp.ClientTimeout(total=None)  # each call brings its own
+    return aiohttp.ClientSession(
+        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout
+    )
+
+
+class NetworkClient:
+    """Asks networks. `endpoint` is the base of one: `http://127.0.0.1:7301/psu-02`."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def nearest(self, endpoint: str, request: NearestRequest, timeout_s: float) -> NearestReply:
+        """The nearest packets. Raises Refused, TimedOut or Failed; nothing else."""
+        limit = min(MAX_REPLY, 65536 + _PACKET_ROOM * request.most())
+        headers = _headers(timeout_s, "application/cbor", "application/json")
+        async with _deadline(timeout_s):
+            body = await self._call("POST", f"{endpoint}/v1/nearest", request.body(), headers, limit)
+            if len(body) <= _THREAD_ABOVE:
+                return _reply(body, request)
+            return await asyncio.to_thread(_reply, body, request)
+
+    async def deposit(
+        self, endpoint: str, packets: Sequence[Packet], timeout_s: float, atomic: bool = False
+    ) -> DepositReport:
+        """Deposit `packets`; what the report counts as accepted is on the network's disk."""
+        data = b"".join([packet.to_cbor() for packet in packets])
+        headers = _headers(timeout_s, "application/json", "application/cbor-seq")
+        async with _deadline(timeout_s):
+            url = f"{endpoint}/v1/packets" + ("?atomic=1" if atomic else "")
+            document = _object(await self._call("POST", url, data, headers, MAX_DOCUMENT))
+            try:
+                return DepositReport.from_json(document)
+            except (KeyError, TypeError, ValueError):
+                raise Failed("the reply is no deposit report") from None
+
+    async def coverage(self, endpoint: str, timeout_s: float) -> CoverageState:
+        """How far the network's coverage is published."""
+        async with _deadline(timeout_s):
+            headers = _headers(timeout_s, "application/json")
+            found = _object(await self._call("GET", f"{endpoint}/v1/coverage", None, headers, MAX_DOCUMENT))
+            try:
+                return CoverageState(
+                    int(found["published"]),
+                    int(found["packets"]),
+                    int(found["uncovered"]),
+                    found["pending"] is True,
+                    found["coverage"],
+                )
+            except (KeyError, TypeError, ValueError):
+                raise Failed("the reply is no coverage") from None
+
+    async def _call(self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], limit: int) -> bytes:
+        """The body of a 200 in the type asked for, at most `limit` bytes long."""
+        try:
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise Failed("the reply is compressed, which was not asked for")
+                ok = response.status == 200
+                body = await _read(response.content, limit if ok else 65536)
+                if not ok:
+                    raise _problem(response.status, body)
+                if response.content_type != headers["Accept"]:
+                    raise Failed(f"the reply is {response.content_type:.60}, wanted {headers['Accept']}")
+                return body
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise Failed(f"{type(error).__name__}: {error}"[:300]) from None
+
+
+def _headers(timeout_s: float, accept: str, content: str | None = None) -> dict[str, str]:
+    headers = {
+        "Accept": accept,
+        "Accept-Encoding": "identity",
+        "Kindred-Deadline-Ms": str(max(1, int(timeout_s * 1000))),
+    }
+    return headers if content is None else {**headers, "Content-Type": content}
+
+
+@asynccontextmanager
+async def _deadline(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise TimedOut(f"no answer within {timeout_s * 1000:.0f} ms") from None
+
+
+async def _read(stream: aiohttp.StreamReader, limit: int) -> bytes:
+    parts: list[bytes] = []
+    room = limit
+    async for chunk in stream.iter_any():
+        room -= len(chunk)
+        if room < 0:
+            raise Failed(f"the reply is longer than {limit} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _problem(status: int, body: bytes) -> NetworkFailure:
+    try:
+        found = jsontext.loads(body)
+        detail = str(found.get("detail", ""))[:300] if isinstance(found, dict) else ""
+    except KindredError:
+        detail = ""
+    reason = f"HTTP {status}" + (f": {detail}" if detail else "")
+    return Refused(reason) if status in _REFUSALS else Failed(reason)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = jsontext.loads(body)
+    except DocumentError as error:
+        raise Failed(error.detail) from None
+    if not isinstance(found, dict):
+        raise Failed("the reply is no JSON object")
+    return found
+
+
+def _reply(body: bytes, request: NearestRequest) -> NearestReply:
+    try:
+        found = cbor2.loads(body, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False)
+    except (cbor2.CBORError, ValueError, OverflowError, RecursionError) as error:
+        raise Failed(f"the reply is no CBOR: {error}"[:300]) from None
+    if not isinstance(found, dict) or set(found) != {"serial", "packets", "tied", "truncated"}:
+        raise Failed("the reply is not {serial, packets, tied, truncated}")
+    serial, packets, tied, truncated = (found[name] for name in ("serial", "packets", "tied", "truncated"))
+    if not (type(serial) is int and serial >= 0 and type(truncated) is bool and type(packets) is list):
+        raise Failed("serial, packets or truncated has the wrong type")
+    if not isinstance(tied, dict) or not all(type(a) is str and type(n) is int and n >= 0 for a, n in tied.items()):
+        raise Failed("tied is no map of action and count")
+    try:
+        decoded = [Packet.from_cbor(each) for each in packets]
+    except (PacketError, TypeError) as error:
+        raise Failed(f"a packet does not decode: {error}"[:300]) from None
+    _check(decoded, request)
+    return NearestReply(serial, decoded, tied, truncated)
+
+
+def _check(packets: Sequence[Packet], request: NearestRequest) -> None:
+    space8, d = request.space[:8], len(request.fingerprint)
+    arms: Counter[str] = Counter()
+    for packet in packets:
+        if (packet.domain, packet.network, packet.space8) != (request.domain, request.network, space8):
+            raise Failed("a packet is of another domain, network or space")
+        if len(packet.fingerprint) != d:
+            raise Failed(f"a packet has d={len(packet.fingerprint)}, the space has d={d}")
+        arm = packet.action or ""
+        if request.actions is not None and arm not in request.actions:
+            raise Failed(f"a packet has the action {arm!r:.60}, which was not asked for")
+        arms[arm if request.per == "action" else ""] += 1
+    if any(n > request.k for n in arms.values()):
+        raise Failed(f"more than k={request.k} packets came back")
+    if len({packet.node for packet in packets}) != len(packets):
+        raise Failed("a node came back twice")
