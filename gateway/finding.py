@@ -90,9 +90,7 @@ def findings_of(
         members = arms[action].members
         unknown = int(np.count_nonzero(observed.unknown[members]))
         unusable = len(members) - unknown - len(sample.value)
-        findings[action] = Finding(
-            kind, sample, unknown, unusable, estimates.get(action), curves.get(action), horizons
-        )
+        findings[action] = Finding(kind, sample, unknown, unusable, estimates.get(action), curves.get(action), horizons)
     return findings
 
 

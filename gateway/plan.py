@@ -154,5 +154,5 @@ class Plan:
     def _within(self, radius: Array) -> list[str]:
         standing = self.standing()
         reached = ((standing.lower <= radius) & (standing.counts > 0)).any(axis=1)
-        rows = [row for row in np.flatnonzero(reached) if standing.names[row] not in self._asked]
+        rows = [row for row in np.flatnonzero(reached).tolist() if standing.names[row] not in self._asked]
         return [standing.names[row] for row in sorted(rows, key=lambda row: float(standing.lower[row].min()))]

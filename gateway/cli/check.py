@@ -7,7 +7,6 @@ import sys
 
 import orjson
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
 from gateway.config import FederationConfig
 

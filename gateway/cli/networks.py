@@ -10,7 +10,6 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
 from gateway.federation import Federation
 

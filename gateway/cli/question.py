@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 from rich.console import Console
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
 from gateway.cli.render import show_answer, show_walk
 from gateway.federation import Federation
