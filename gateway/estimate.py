@@ -71,15 +71,14 @@ class Mean:
     @classmethod
     def of(cls, sample: Sample) -> Mean:
         """se^2 = weighted variance / (n_eff - 1), df = n_eff - 1. The sample must have n_eff > 1."""
-        # Deviations from one of the values keep the digits that a common offset would take.
+        # Deviations from one of the values: exactly 0 where all are equal, and no digits lost to a common offset.
         base = float(sample.value.min())
         total = math.fsum(sample.weight.tolist())
         shift = math.fsum((sample.weight * (sample.value - base)).tolist()) / total
         deviation = sample.value - base - shift
         variance = math.fsum((sample.weight * deviation * deviation).tolist()) / total
         df = sample.n_eff - 1.0
-        same = base == float(sample.value.max())
-        return cls(base + shift, 0.0 if same else math.sqrt(variance / df), df)
+        return cls(base + shift, math.sqrt(variance / df), df)
 
     def interval(self, level: float) -> Interval | None:
         """Student's t interval."""
