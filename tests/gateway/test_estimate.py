@@ -104,8 +104,10 @@ def test_difference_of_restricted_means_without_censoring_is_the_z_interval_of_m
 
 
 def test_no_spread_has_no_interval() -> None:
-    flat = Mean.of(sample(np.full(20, 0.1), np.linspace(0.1, 1, 20)))
-    assert (flat.value, flat.se, flat.interval(0.95)) == (0.1, 0.0, None)
+    rng = np.random.default_rng(0)
+    for value in (0.1, 1 / 3, 4.2, 1e9 + 0.1):
+        flat = Mean.of(sample(np.full(20, value), rng.uniform(0.1, 1.0, 20)))
+        assert (flat.value, flat.se, flat.interval(0.95)) == (value, 0.0, None)
     spread = Mean.of(numbers(1))
     assert welch(flat, spread, 0.95) is None
     assert welch(spread, flat, 0.95) is None
