@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gateway.interval import Interval, normal_quantile, t_quantile, wilson
+from gateway.interval import Interval, t_quantile, wilson
 from gateway.kaplan_meier import Curve
 
 Vector = npt.NDArray[np.float64]
@@ -107,22 +107,26 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class RestrictedMean:
-    """The mean of min(duration, to) under a Kaplan-Meier curve, and its standard error, in the outcome's unit."""
+    """The mean of min(duration, to) under a Kaplan-Meier curve; se and df as of a Mean, in the outcome's unit."""
 
     value: float
     se: float
+    df: float
     to: float
-    method = "Kaplan-Meier restricted mean, normal interval with Greenwood's variance"
+    method = "Kaplan-Meier restricted mean, t interval with Greenwood's variance"
 
     @classmethod
-    def of(cls, curve: Curve, to: float) -> RestrictedMean:
-        """Area under the curve up to `to`."""
+    def of(cls, curve: Curve, n_eff: float, to: float) -> RestrictedMean:
+        """Area under the curve up to `to`; n_eff > 1 is that of the curve's sample.
+
+        Greenwood's variance times n_eff / (n_eff - 1): where nothing is censored, this is the Mean of min(duration, to).
+        """
         value, se = curve.restricted_mean(to)
-        return cls(value, se, to)
+        return cls(value, se * math.sqrt(n_eff / (n_eff - 1.0)), n_eff - 1.0, to)
 
     def interval(self, level: float) -> Interval | None:
-        """Normal interval, kept within [0, to]."""
-        half = normal_quantile(level) * self.se
+        """Student's t interval, kept within [0, to]."""
+        half = t_quantile(self.df, level) * self.se
         return Interval(max(0.0, self.value - half), min(self.to, self.value + half)) if self.se > 0 else None
 
 
