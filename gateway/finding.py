@@ -91,7 +91,7 @@ def findings_of(arms: Mapping[str, Arm], observed: Observed, outcome: Outcome) -
         told_at = (to / 2.0, to) if horizon is None else (horizon,)
         for action, curve in curves.items():
             if np.count_nonzero(ready[action].event & (ready[action].value <= to)) >= MIN_EVENTS:
-                estimates[action] = RestrictedMean.of(curve, to)
+                estimates[action] = RestrictedMean.of(curve, ready[action].n_eff, to)
     else:
         method = Proportion if kind == "binary" else Mean
         estimates = {action: method.of(sample) for action, sample in ready.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
@@ -14,7 +12,6 @@ from gateway.difference import (
     DIFFERS_OBSERVATIONAL,
     NOT_DISTINGUISHABLE,
     differences,
-    greenwood,
     newcombe,
     welch,
 )
@@ -92,20 +89,24 @@ def test_difference_of_proportions_equals_statsmodels(seed: int) -> None:
     assert newcombe(a, b, 0.98) == pytest.approx(expected, rel=1e-9)
 
 
-def test_difference_of_restricted_means_without_censoring_is_the_z_interval_of_means() -> None:
-    rng = np.random.default_rng(3)
-    values = [rng.uniform(1, 100, n) for n in (40, 60)]
-    arms = [sample(value, np.ones(len(value)), np.ones(len(value), bool)) for value in values]
-    a, b = (RestrictedMean.of(curve_of(arm), 100.0) for arm in arms)
-    se = math.sqrt(sum(value.var() / len(value) for value in values))
-    difference = values[0].mean() - values[1].mean()
-    expected = (difference - 1.959963984540054 * se, difference + 1.959963984540054 * se)
-    assert greenwood(a, b, 0.95) == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize("seed", range(5))
+def test_restricted_means_without_censoring_are_means_and_equal_statsmodels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arms = [sample(rng.exponential(60, n), rng.uniform(0.2, 1.0, n), np.ones(n, bool)) for n in (40, 60)]
+    a, b = (RestrictedMean.of(curve_of(arm), arm.n_eff, 50.0) for arm in arms)
+    for arm in arms:
+        np.minimum(arm.value, 50.0, out=arm.value)
+    assert a.value == pytest.approx(theirs(arms[0]).mean, rel=1e-9)
+    assert a.interval(0.95) == pytest.approx(theirs(arms[0]).tconfint_mean(), rel=1e-9)
+    expected = CompareMeans(theirs(arms[0]), theirs(arms[1])).tconfint_diff(alpha=0.05, usevar="unequal")
+    assert welch(a, b, 0.95) == pytest.approx(expected, rel=1e-9)
 
 
 def test_no_spread_has_no_interval() -> None:
-    flat = Mean.of(sample(np.full(20, 0.1), np.linspace(0.1, 1, 20)))
-    assert (flat.value, flat.se, flat.interval(0.95)) == (0.1, 0.0, None)
+    rng = np.random.default_rng(0)
+    for value in (0.1, 1 / 3, 4.2, 1e9 + 0.1):
+        flat = Mean.of(sample(np.full(20, value), rng.uniform(0.1, 1.0, 20)))
+        assert (flat.value, flat.se, flat.interval(0.95)) == (value, 0.0, None)
     spread = Mean.of(numbers(1))
     assert welch(flat, spread, 0.95) is None
     assert welch(spread, flat, 0.95) is None

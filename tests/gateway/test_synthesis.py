@@ -235,6 +235,17 @@ def test_over_all_there_is_one_bandwidth_and_an_overall_arm() -> None:
     assert result["actions"]["a"]["estimate"] == pytest.approx(expected, rel=1e-12)
 
 
+def test_per_action_each_arm_has_its_own_bandwidth() -> None:
+    rows = [{"yield": float(value)} for value in range(40)]
+    radius = {"a": 1.5, "b": 9.0, "": 100.0}
+    of = neighbours(rows, ["a", "b"] * 20, np.linspace(0, 1, 40).tolist(), radius=radius)
+    arms = synthesis(of, ("a", "b"))["yield"]["actions"]
+    for first, action in enumerate("ab"):
+        weights = kernel_weights(of.distance[first::2], radius[action])
+        expected = np.average(np.arange(first, 40, 2), weights=weights)
+        assert arms[action]["estimate"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_columns_must_fit() -> None:
     with pytest.raises(InputError, match="weight has shape"):
         neighbours([{}] * 3, weight=[1.0])
