@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from registry.elementary import circle, ln
-from registry.embedding import embed
+from registry.embedding import NotEuclidean, embed
 from registry.yamltext import nearest
 
 Point = tuple[float, ...]
@@ -252,12 +252,15 @@ class Flag(Kind):
 
 
 class Category(Kind):
-    """Values without an order: 1 apart, `within` apart inside one group, 1 - similarity where a table says so."""
+    """Values without an order. Squared dissimilarity = 1 - similarity.
+
+    similarity: of single pairs, 0 (nothing in common) to 1; else `alike` inside one group; else 0.
+    """
 
     kind: Literal["category"]
     values: Annotated[list[Text], Field(min_length=2, max_length=MAX_VALUES)] | None = None
     groups: Annotated[dict[Text, list[Text]], Field(min_length=1)] | None = None
-    within: Annotated[float, Field(gt=0, le=1)] = 0.5
+    alike: Annotated[float, Field(ge=0, lt=1)] = 0.5
     similarity: Annotated[dict[Text, dict[Text, Annotated[float, Field(ge=0, lt=1)]]], Field(default_factory=dict)]
 
     @model_validator(mode="after")
@@ -268,39 +271,47 @@ class Category(Kind):
         if len(set(names)) != len(names) or not 2 <= len(names) <= MAX_VALUES:
             raise ValueError(f"each value stands once, and there are 2 to {MAX_VALUES} of them")
         seen: set[frozenset[str]] = set()
-        for one, others in self.similarity.items():
-            for other in others:
-                for name in (one, other):
-                    if name not in names:
-                        raise ValueError(f"similarity: {name!r} is not among the values; {nearest(name, names)}")
-                if one == other or frozenset((one, other)) in seen:
-                    raise ValueError(f"similarity: {one!r} and {other!r} must be two values, and be given once")
-                seen.add(frozenset((one, other)))
-        embed(names, self._apart())
+        for one, other in self._pairs():
+            for name in (one, other):
+                if name not in names:
+                    raise ValueError(f"similarity: {name!r} is not among the values; {nearest(name, names)}")
+            if one == other or frozenset((one, other)) in seen:
+                raise ValueError(f"similarity: {one!r} and {other!r} must be two values, and be given once")
+            seen.add(frozenset((one, other)))
+        try:
+            embed(self._squares)
+        except NotEuclidean as error:
+            fault = ", ".join(repr(names[index]) for index in error.at_fault)
+            raise ValueError(
+                f"similarity: no points lie as {fault} should: what is like two values makes those two alike; raise "
+                "the lowest similarities among these, or lower the highest (it always fits where each value's "
+                "similarities add up to at most 1)"
+            ) from None
         return self
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The values in order."""
         return list(self.values if self.values is not None else chain.from_iterable((self.groups or {}).values()))
 
-    def _apart(self) -> list[list[float]]:
-        """The dissimilarities, (n, n)."""
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [(one, other) for one, others in self.similarity.items() for other in others]
+
+    @cached_property
+    def _squares(self) -> list[list[float]]:
+        """The squared dissimilarities, (n, n)."""
         group = {value: name for name, values in (self.groups or {}).items() for value in values}
+        given = {frozenset(pair): 1.0 - self.similarity[pair[0]][pair[1]] for pair in self._pairs()}
 
-        def apart(one: str, other: str) -> float:
-            if one == other:
-                return 0.0
-            given = self.similarity.get(one, {}).get(other, self.similarity.get(other, {}).get(one))
-            if given is not None:
-                return 1.0 - given
-            return self.within if one in group and group[one] == group[other] else 1.0
+        def square(one: str, other: str) -> float:
+            alike = one in group and group[one] == group[other]
+            return given.get(frozenset((one, other)), 1.0 - self.alike if alike else 1.0)
 
-        return [[apart(one, other) for other in self.names] for one in self.names]
+        return [[0.0 if one == other else square(one, other) for other in self.names] for one in self.names]
 
     @cached_property
     def _points(self) -> Mapping[str, Point]:
-        return dict(zip(self.names, embed(self.names, self._apart()), strict=True))
+        return dict(zip(self.names, embed(self._squares), strict=True))
 
     @property
     def axes(self) -> int:
@@ -314,19 +325,18 @@ class Category(Kind):
         return self._points[_member(value, self._points)]
 
     def aloof(self, apart: float) -> tuple[Point, float]:
-        table = [[*row, apart] for row in self._apart()]
-        table.append([apart] * len(table) + [0.0])
-        point = embed([*self.names, "(missing)"], table)[-1]
-        axes = len(next(iter(self._points.values())))
-        return point[:axes], point[axes] if len(point) > axes else 0.0
+        square = apart * apart
+        table = [[*row, square] for row in self._squares]
+        table.append([square] * len(table) + [0.0])
+        try:
+            point = embed(table)[-1]
+        except NotEuclidean:
+            raise ValueError(f"no point is only {apart:g} from each of the values; raise `apart`") from None
+        return point[: self.axes], point[self.axes] if len(point) > self.axes else 0.0
 
     def definition(self) -> dict[str, Any]:
-        apart = self._apart()
-        return {
-            "kind": self.kind,
-            "values": self.names,
-            "apart": [row[:index] for index, row in enumerate(apart)][1:],
-        }
+        squares = [row[:index] for index, row in enumerate(self._squares)][1:]
+        return {"kind": self.kind, "values": self.names, "squares": squares}
 
 
 AnyKind = Annotated[Number | Cycle | Ordinal | Flag | Category, Field(discriminator="kind")]
