@@ -119,7 +119,7 @@ class RestrictedMean:
     def of(cls, curve: Curve, n_eff: float, to: float) -> RestrictedMean:
         """Area under the curve up to `to`; n_eff > 1 is that of the curve's sample.
 
-        Greenwood's variance times n_eff / (n_eff - 1): where nothing is censored, this is the Mean of min(duration, to).
+        Greenwood's variance times n_eff / (n_eff - 1): where nothing is censored this is the Mean of min(duration, to).
         """
         value, se = curve.restricted_mean(to)
         return cls(value, se * math.sqrt(n_eff / (n_eff - 1.0)), n_eff - 1.0, to)

@@ -100,9 +100,7 @@ def findings_of(arms: Mapping[str, Arm], observed: Observed, outcome: Outcome) -
         members = arms[action].members
         unknown = int(np.count_nonzero(observed.unknown[members]))
         unusable = len(members) - unknown - len(sample.value)
-        findings[action] = Finding(
-            kind, sample, unknown, unusable, estimates.get(action), curves.get(action), told_at
-        )
+        findings[action] = Finding(kind, sample, unknown, unusable, estimates.get(action), curves.get(action), told_at)
     return findings
 
 

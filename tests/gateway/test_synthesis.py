@@ -285,9 +285,7 @@ def intervals(node: object) -> Iterator[dict[str, Any]]:
 
 @given(st.lists(members, max_size=60), st.sampled_from(["action", "all"]), st.floats(0, 10), st.integers(1, 3))
 @settings(max_examples=200, deadline=None)
-def test_never_nan_and_every_interval_holds_its_estimate(
-    rows: list[Any], per: Any, radius: float, copies: int
-) -> None:
+def test_never_nan_and_every_interval_holds_its_estimate(rows: list[Any], per: Any, radius: float, copies: int) -> None:
     rows = rows * copies
     columns: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], []]
     situation, action, distance, weight, network = columns
