@@ -47,9 +47,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         }
         return web.Response(body=orjson.dumps(body), status=408, content_type=CONTENT_TYPE)
     except Exception as error:
-        log.exception(
-            "unforeseen %s at %s %s", type(error).__name__, request.method, request.match_info.route.resource
-        )
+        log.exception("unforeseen %s at %s %s", type(error).__name__, request.method, request.match_info.route.resource)
         body = {
             "type": "about:blank",
             "title": "Internal error",

@@ -99,9 +99,7 @@ class _Builder:
                 if even
                 else halve(self.geometry, self.questions, part, reached, self.capacity)
             )
-            parts[most : most + 1] = [
-                (half, self.questions.touching(reached, self.geometry, half)) for half in halves
-            ]
+            parts[most : most + 1] = [(half, self.questions.touching(reached, self.geometry, half)) for half in halves]
         room = self.fanout - len(parts)
         listed: list[int] = []
         for place in sorted(range(len(parts)), key=lambda place: len(parts[place][0])):

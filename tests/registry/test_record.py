@@ -57,9 +57,7 @@ def test_round_trip(d: int, lapsed: bool) -> None:
         moved = np.linalg.norm(record.region.centre - given_record.region.centre)
         assert record.region.radius >= given_record.region.radius + moved * (1 - 1e-9)
         assert record.region.spread == 2.5
-        np.testing.assert_allclose(
-            record.region.var, given_record.region.var, atol=given_record.region.var.max() / 509
-        )
+        np.testing.assert_allclose(record.region.var, given_record.region.var, atol=given_record.region.var.max() / 509)
 
 
 def test_a_cell_mixes_half_and_single_centres() -> None:

@@ -212,9 +212,7 @@ def test_a_walk_opens_a_small_share_of_a_clustered_domain() -> None:
             address = walk.pop()
             opened += 1
             near = bounds[address].lower(np.asarray(home + 0.05)) <= 1.5
-            walk += [
-                r.child for r, reached in zip(tree[address], near, strict=True) if reached and r.child is not None
-            ]
+            walk += [r.child for r, reached in zip(tree[address], near, strict=True) if reached and r.child is not None]
     assert opened / len(homes) < 0.1 * len(tree)
 
 
