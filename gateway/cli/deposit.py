@@ -99,15 +99,15 @@ async def deposit_all(
                 task = progress.add_task(f"{domain}: {path.name}", total=None)
                 rejected: list[DocumentError] = []
                 rows = list(_rows(config, path, domain, None if atomic else rejected.append))
-                progress.update(task, total=0)
                 jobs = []
+                total = 0
                 for network in networks:
                     loaded = load(rows, config.schemas()[domain], domain, network.name, network.where)
-                    progress.update(task, total=progress.tasks[task].total + len(loaded.packets))
+                    total += len(loaded.packets)
                     result = Result(network.name, len(loaded.packets), collapsed=loaded.collapsed)
                     jobs.append(_send(client, network, loaded.packets, result, atomic, _advance(progress, task)))
-                for result in await asyncio.gather(*jobs):
-                    results.append(result)
+                progress.update(task, total=total)
+                results.extend(await asyncio.gather(*jobs))
                 if rejected:
                     results[-1].rejected = [*(results[-1].rejected or []), *map(_rejection, rejected)]
             waiting = progress.add_task("published by the registry", total=len(results))
@@ -154,9 +154,7 @@ async def _send(
         result.accepted += report.accepted
         result.stale += report.stale
         if report.rejected:
-            found = [
-                {"line": start + each.line, "path": each.path, "reason": each.reason} for each in report.rejected
-            ]
+            found = [{"line": start + each.line, "path": each.path, "reason": each.reason} for each in report.rejected]
             result.rejected = [*(result.rejected or []), *found]
         advance(len(batch))
     return result

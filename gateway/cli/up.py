@@ -59,8 +59,8 @@ class Processes:
         make_keys(self._config)
         try:
             await self._start("registry", ["registry"])
-            roles = [(name, ["network", "--process", name]) for name in self._config.processes()]
-            await asyncio.gather(*(self._start(*role) for role in [*roles, ("gateway", ["gateway"])]))
+            networks = (self.start_network(name) for name in self._config.processes())
+            await asyncio.gather(*networks, self._start("gateway", ["gateway"]))
         except BaseException:
             await self.__aexit__()
             raise
@@ -81,6 +81,10 @@ class Processes:
     @property
     def pids(self) -> dict[str, int]:
         return {name: child.pid for name, child in self._children.items()}
+
+    async def start_network(self, process: str) -> None:
+        """Start the networks of one process."""
+        await self._start(process, ["network", "--process", process])
 
     async def kill(self, name: str) -> None:
         """End one process at once, as a crash would."""
