@@ -68,6 +68,4 @@ class Naming:
             return labels[0]
         if labels and labels[-1][:1] == "g" and all(part.isdecimal() for part in [*labels[:-1], labels[-1][1:]]):
             return int(labels[-1][1:]), tuple(int(part) for part in reversed(labels[:-1]))
-        raise LookupFailed(
-            f"the target {name!r:.120} is neither a cell nor a network of {self.apex}", name=name[:255]
-        )
+        raise LookupFailed(f"the target {name!r:.120} is neither a cell nor a network of {self.apex}", name=name[:255])

@@ -106,9 +106,7 @@ class Number(Kind):
         if self.log and (low <= 0 or self.scale <= 1):
             raise ValueError("with `log: true` the range starts above 0, and the scale is a ratio above 1, such as 2")
         if abs(self.locate(low)[0]) * 2 > MAX_STEPS:
-            raise ValueError(
-                f"the range is more than {MAX_STEPS:g} steps of {self.scale:g} long; is the scale right?"
-            )
+            raise ValueError(f"the range is more than {MAX_STEPS:g} steps of {self.scale:g} long; is the scale right?")
         return self
 
     @property
@@ -147,9 +145,7 @@ class Cycle(Kind):
     @model_validator(mode="after")
     def _check(self) -> Cycle:
         if self.period / self.scale > MAX_STEPS:
-            raise ValueError(
-                f"the period is more than {MAX_STEPS:g} steps of {self.scale:g} long; is the scale right?"
-            )
+            raise ValueError(f"the period is more than {MAX_STEPS:g} steps of {self.scale:g} long; is the scale right?")
         return self
 
     @property

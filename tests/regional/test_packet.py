@@ -35,9 +35,7 @@ def packets(draw):
         seq=draw(st.integers(0, 2**64 - 1)),
         t0=draw(finite),
         time=draw(finite),
-        fingerprint=np.array(
-            draw(st.lists(st.floats(-1e6, 1e6, width=32), min_size=d, max_size=d)), dtype=np.float32
-        ),
+        fingerprint=np.array(draw(st.lists(st.floats(-1e6, 1e6, width=32), min_size=d, max_size=d)), dtype=np.float32),
         action=draw(st.none() | texts),
         outcomes=draw(st.dictionaries(texts, outcome_values, max_size=4)),
         weight=draw(st.just(1.0) | st.floats(1e-9, 1e9)),

@@ -1,0 +1,109 @@
+"""The answer document (PROTOCOL, "Ask") and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.certificate import Certificate
+from gateway.disposition import Outcome
+from gateway.merge import Candidate
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One network in an answer: what became of it, how many of the neighbours it gave."""
+
+    name: str
+    outcome: Outcome
+    contributed: int
+
+    def document(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "disposition": self.outcome.disposition.value,
+            "ms": self.outcome.ms,
+            "contributed": self.contributed,
+            "reason": self.outcome.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WalkReport:
+    """How the question found its networks: the generation walked, cells opened, lookups that left the cache."""
+
+    generation: int
+    cells: int
+    lookups: int
+    networks_met: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that a question brought; `document` is its JSON form. Unknown is null, never NaN."""
+
+    domain: str
+    space: str
+    schema: str
+    study: str
+    notice: str
+    k: int
+    per: str
+    mode: object
+    neighbours: Sequence[Candidate]
+    show_neighbours: bool
+    tied_at_k: int
+    certificate: Certificate
+    networks: Sequence[Asked]
+    walk: WalkReport
+    synthesis: Mapping[str, object]
+    warnings: Sequence[Mapping[str, str]] = field(default_factory=tuple)
+
+    @property
+    def found(self) -> int:
+        """Neighbours found, all arms together."""
+        return len(self.neighbours)
+
+    def document(self) -> dict[str, object]:
+        """JSON-ready."""
+        return {
+            "v": VERSION,
+            "domain": self.domain,
+            "space": self.space,
+            "schema": self.schema,
+            "study": self.study,
+            "notice": self.notice,
+            "k": self.k,
+            "per": self.per,
+            "mode": self.mode,
+            "found": self.found,
+            "tied_at_k": self.tied_at_k,
+            "certificate": self.certificate.document(),
+            "networks": [each.document() for each in self.networks],
+            "walk": {
+                "generation": self.walk.generation,
+                "cells": self.walk.cells,
+                "lookups": self.walk.lookups,
+                "networks_met": self.walk.networks_met,
+            },
+            "synthesis": dict(self.synthesis),
+            "neighbours": [_neighbour(each) for each in self.neighbours] if self.show_neighbours else None,
+            "warnings": list(self.warnings),
+        }
+
+
+def _neighbour(candidate: Candidate) -> dict[str, object]:
+    packet = candidate.packet
+    return {
+        "network": candidate.network,
+        "node": packet.node_text,
+        "distance": candidate.distance2**0.5,
+        "action": packet.action,
+        "t0": packet.t0,
+        "outcomes": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in packet.outcomes.items()
+        },
+        "weight": packet.weight,
+    }

@@ -1,0 +1,76 @@
+"""An arm: the neighbours with whom one thing was done, and how much each of them counts by distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.estimate import Sample
+from gateway.kernel import bandwidth, effective_n, kernel_weights, normalised
+from gateway.neighbours import NO_ACTION, Neighbours
+from gateway.observed import Observed
+
+Positions = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """members: (m,) positions among the neighbours; kernel: (m,) weights by distance, before sample weights.
+
+    origin: (m,) positions in `names`, the networks of the members in order of name.
+    """
+
+    members: Positions
+    kernel: npt.NDArray[np.float64]
+    sample_weight: npt.NDArray[np.float64]
+    origin: Positions
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, neighbours: Neighbours, action: str, members: Positions, floor: float) -> Arm:
+        """The bandwidth is the arm's own K-th distance, or the common one where K is over all."""
+        distance = neighbours.distance[members]
+        radius = neighbours.radius.get(NO_ACTION if neighbours.per == "all" else action, math.inf)
+        kernel = kernel_weights(distance, bandwidth(distance, radius, floor))
+        networks = [neighbours.network[position] for position in members.tolist()]
+        names = tuple(sorted(set(networks)))
+        places = {name: place for place, name in enumerate(names)}
+        origin = np.array([places[network] for network in networks], np.intp)
+        return cls(members, kernel, neighbours.weight[members], origin, names)
+
+    def sample(self, observed: Observed) -> Sample:
+        """Those of the arm whose value can be used and whose weight counts."""
+        usable = observed.usable[self.members]
+        weight = normalised(self.kernel[usable], self.sample_weight[usable])
+        counts = weight > 0
+        weight = weight[counts]
+        members, origin = self.members[usable][counts], self.origin[usable][counts]
+        value, event = observed.value[members], observed.event[members]
+        return Sample(value, event, weight, origin, self.names, effective_n(weight))
+
+
+def arms_of(neighbours: Neighbours, actions: Sequence[str], floor: float) -> dict[str, Arm]:
+    """One arm per action, in that order, however empty; then NO_ACTION where some name none.
+
+    Without actions everybody is in the arm NO_ACTION. Actions that are not listed are left out.
+    """
+    if not actions:
+        return {NO_ACTION: everybody(neighbours, floor)}
+    positions: dict[str, list[int]] = {action: [] for action in (*actions, NO_ACTION)}
+    for position, action in enumerate(neighbours.action):
+        if action in positions:
+            positions[action].append(position)
+    if not positions[NO_ACTION] and NO_ACTION not in actions:
+        del positions[NO_ACTION]
+    return {
+        action: Arm.of(neighbours, action, np.array(members, np.intp), floor) for action, members in positions.items()
+    }
+
+
+def everybody(neighbours: Neighbours, floor: float) -> Arm:
+    """All neighbours as one arm, whatever was done."""
+    return Arm.of(neighbours, NO_ACTION, np.arange(len(neighbours)), floor)

@@ -1,0 +1,73 @@
+"""What a question means once its domain's schema has had its say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.question import Question
+from registry.cell import Naming
+from registry.errors import QuestionError
+from registry.fingerprint import check_space, encode, from_wire, to_base64
+from registry.region import Vector
+from registry.schema import Schema
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asking:
+    """One question as the schema understands it: fingerprint (d,), arms, and the names chosen."""
+
+    question: Question
+    schema: Schema
+    naming: Naming
+    fingerprint: npt.NDArray[np.float32]
+    arms: tuple[str, ...]
+    actions: tuple[str, ...] | None
+    outcomes: tuple[str, ...]
+
+    @property
+    def query(self) -> Vector:
+        return self.fingerprint.astype(np.float64)
+
+    def request(self, within: Mapping[str, float]) -> dict[str, object]:
+        """The body of `POST /v1/nearest` for this question."""
+        body: dict[str, object] = {
+            "space": self.schema.space.hex(),
+            "fingerprint": to_base64(self.fingerprint),
+            "k": self.question.k,
+            "per": self.question.per,
+        }
+        if self.actions is not None:
+            body["actions"] = list(self.actions)
+        if within:
+            body["within"] = within[""] if self.arms == ("",) else dict(within)
+        return body
+
+
+def understand(question: Question, schema: Schema, naming: Naming) -> Asking:
+    """Encode the situation or check the fingerprint; check the names of actions and outcomes.
+
+    Raises SituationError, FingerprintError, Conflict (another space), QuestionError.
+    """
+    if question.situation is not None:
+        fingerprint = encode(schema, question.situation)
+    else:
+        check_space(schema, str(question.space))
+        fingerprint = from_wire(question.fingerprint or [], schema.dimension)
+    actions = _choose("actions", question.actions, schema.actions)
+    outcomes = _choose("outcomes", question.outcomes, tuple(schema.outcomes)) or tuple(schema.outcomes)
+    per_action = question.per == "action" and bool(schema.actions)
+    arms = (actions or schema.actions) if per_action else ("",)
+    return Asking(question, schema, naming, fingerprint, arms, actions, outcomes)
+
+
+def _choose(path: str, chosen: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...] | None:
+    for name in chosen or ():
+        if name not in known:
+            raise QuestionError(f"{path}: {name!r:.80} is not in the schema; known are {', '.join(known)}", path=path)
+    if chosen is not None and not chosen:
+        raise QuestionError(f"{path}: choose at least one, or leave it out for all", path=path)
+    return tuple(dict.fromkeys(chosen)) if chosen is not None else None

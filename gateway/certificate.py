@@ -1,0 +1,139 @@
+"""What the answer guarantees: are the neighbours complete, and if not, up to where and by whose absence.
+
+Precisely: no packet that was covered at `as_of`, unchanged since, and held by an honest enrolled network,
+precedes a returned one of its arm, out to `complete_within`. It says nothing about what the outcomes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.disposition import Disposition, Outcome
+from gateway.expectation import Array
+from gateway.plan import Standing
+from gateway.resolution import Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that could have held neighbours and did not say: a network, or a cell that stayed closed.
+
+    lower_bound: nothing in it is nearer. at_most: how many of the K per arm it could have held, arms added up.
+    """
+
+    network: str | None
+    cell: str | None
+    disposition: str
+    lower_bound: float
+    at_most: int
+
+    def document(self) -> dict[str, object]:
+        return {
+            "network": self.network,
+            "cell": self.cell,
+            "disposition": self.disposition,
+            "lower_bound": self.lower_bound,
+            "at_most": self.at_most,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Relied:
+    """A coverage that the answer relied on."""
+
+    network: str
+    serial: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """complete_within: everything nearer is certainly in the answer; None = everything that is covered is."""
+
+    neighbours_complete: bool
+    complete_within: float | None
+    complete_within_per: Mapping[str, float | None]
+    as_of: int
+    stale: bool
+    coverage: Sequence[Relied]
+    missing: Sequence[Missing]
+
+    def document(self) -> dict[str, object]:
+        """The `certificate` member of an answer."""
+        return {
+            "neighbours_complete": self.neighbours_complete,
+            "complete_within": self.complete_within,
+            "complete_within_per": dict(self.complete_within_per),
+            "as_of": self.as_of,
+            "stale": self.stale,
+            "coverage": [
+                {"network": each.network, "serial": each.serial, "age_s": each.age_s} for each in self.coverage
+            ],
+            "missing": [each.document() for each in self.missing],
+        }
+
+
+def certify(
+    *,
+    walk: Walk,
+    standing: Standing,
+    outcomes: Mapping[str, Outcome],
+    truncated: Mapping[str, Mapping[str, float]],
+    radius: Array,
+    arms: Sequence[str],
+    k: int,
+    as_of: int,
+    stale: bool,
+    coverage: Sequence[Relied],
+) -> Certificate:
+    """Judge one finished question.
+
+    radius: (a,) K-th distance per arm, infinite where fewer than K were found. outcomes: disposition per
+    network that was asked. truncated: for networks that sent less than they should, the distance per arm up to
+    which they did send.
+    """
+    missing: list[Missing] = []
+    within = radius.copy()
+
+    def miss(
+        lower: Array, counts: Array, disposition: str, network: str | None = None, cell: str | None = None
+    ) -> None:
+        relevant = (counts > 0) & (lower <= radius)
+        if not relevant.any():
+            return
+        np.minimum(within, np.where(relevant, lower, np.inf), out=within)
+        at_most = int(np.minimum(counts[relevant], k).sum())
+        missing.append(Missing(network, cell, disposition, float(lower[relevant].min()), at_most))
+
+    for row, name in enumerate(standing.names):
+        outcome = outcomes.get(name)
+        if outcome is None:
+            miss(standing.lower[row], standing.counts[row], "unasked", network=name)
+        elif outcome.disposition is not Disposition.ANSWERED:
+            miss(standing.lower[row], standing.counts[row], outcome.disposition.value, network=name)
+        elif name in truncated:
+            reached = np.array([truncated[name].get(arm, np.inf) for arm in arms])
+            lower = np.maximum(standing.lower[row], reached)
+            miss(lower, np.where(np.isfinite(reached), standing.counts[row], 0), "truncated", network=name)
+    for row in np.flatnonzero(walk.failed | walk.closed):
+        address = walk.address(int(row))
+        reason = "unresolved" if walk.failed[row] else "unopened"
+        lower = np.full(len(arms), walk.lower[row])
+        miss(lower, walk.counts[row], reason, cell=".".join(map(str, reversed(address))))
+    if () in walk.unresolved:
+        within[:] = 0.0
+        missing.append(Missing(None, "", "unresolved", 0.0, k * len(arms)))
+    per = {arm: (float(r) if np.isfinite(r) else None) for arm, r in zip(arms, within, strict=True)}
+    least = float(within.min()) if len(within) else np.inf
+    return Certificate(
+        neighbours_complete=not missing and not stale,
+        complete_within=least if np.isfinite(least) else None,
+        complete_within_per=per,
+        as_of=as_of,
+        stale=stale,
+        coverage=coverage,
+        missing=sorted(missing, key=lambda each: (each.lower_bound, each.network or "", each.cell or "")),
+    )

@@ -1,0 +1,5 @@
+"""The command line `kindred`."""
+
+from gateway.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,102 @@
+"""Answers and walks as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.answer import Answer
+from gateway.certificate import Certificate
+
+SHOWN_NETWORKS = 12
+
+
+def show_answer(answer: Answer, console: Console) -> None:
+    """The walk, who was asked, the certificate, the synthesis."""
+    walk = answer.walk
+    console.print(
+        f"[bold]{escape(answer.domain)}[/bold]  k={answer.k} per {answer.per}, {answer.found} neighbours"
+        f"  |  walk: {walk.cells} cells of generation {walk.generation}, {walk.lookups} looked up,"
+        f" {walk.networks_met} networks met"
+    )
+    _show_networks(answer, console)
+    show_certificate(answer.certificate, console)
+    for name, outcome in answer.synthesis.items():
+        _show_outcome(name, outcome, console)  # type: ignore[arg-type]
+    for warning in answer.warnings:
+        console.print(f"[yellow]! {escape(warning['text'])}[/yellow]", highlight=False)
+    if answer.notice:
+        console.print(f"[dim]{escape(answer.notice.strip())}[/dim]", highlight=False)
+
+
+def _show_networks(answer: Answer, console: Console) -> None:
+    table = Table("network", "disposition", "neighbours", "ms", "why", box=None, pad_edge=False)
+    asked = [each for each in answer.networks if each.outcome.ms is not None]
+    skipped = [each for each in answer.networks if each.outcome.ms is None]
+    for each in [*asked[:SHOWN_NETWORKS], *skipped[:3]]:
+        ms = f"{each.outcome.ms:.1f}" if each.outcome.ms is not None else ""
+        table.add_row(
+            each.name, each.outcome.disposition.value, str(each.contributed), ms, escape(each.outcome.reason or "")
+        )
+    console.print(table)
+    more = max(0, len(asked) - SHOWN_NETWORKS) + max(0, len(skipped) - 3)
+    if more:
+        console.print(f"[dim]... {len(asked)} asked and {len(skipped)} skipped in all (--json shows each)[/dim]")
+
+
+def show_certificate(certificate: Certificate, console: Console) -> None:
+    """What the answer can and cannot miss."""
+    if certificate.neighbours_complete:
+        console.print("[green]certificate: the neighbours are complete[/green]", f"(as of {certificate.as_of})")
+        return
+    within = certificate.complete_within
+    console.print(
+        f"[red]certificate: not complete[/red]; everything nearer than "
+        f"{'any distance' if within is None else f'{within:.4g}'} is in the answer (as of {certificate.as_of})"
+    )
+    for each in certificate.missing:
+        what = each.network or f"cell {each.cell}"
+        console.print(
+            f"  missing {escape(what)}: {each.disposition}; nothing of it nearer than {each.lower_bound:.4g},"
+            f" at most {each.at_most} of the neighbours"
+        )
+
+
+def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> None:
+    unit = f", {outcome['unit']}" if outcome.get("unit") else ""
+    table = Table("action", "n", "n_eff", "estimate", "95% interval", "how", box=None, pad_edge=False)
+    for action, found in outcome["actions"].items():
+        interval = "" if found["low"] is None else f"{_number(found['low'])} to {_number(found['high'])}"
+        table.add_row(
+            escape(action or "all"),
+            str(found["n"]),
+            f"{found['n_eff']:.1f}",
+            "" if found["estimate"] is None else _number(found["estimate"]),
+            interval,
+            str(found["method"]),
+        )
+    console.print(f"[bold]{escape(name)}[/bold] ({outcome['kind']}{unit})")
+    console.print(table)
+    if outcome["verdict"]:
+        console.print(f"  verdict: {outcome['verdict']}")
+
+
+def show_walk(walked: Mapping[str, Any], console: Console) -> None:
+    """The cells opened, then the networks in the order in which they promise neighbours."""
+    console.print(f";; apex {walked['apex']} generation {walked['generation']} serial {walked['serial']}")
+    for cell in walked["cells"]:
+        what = f"{cell['records']} records" if cell["records"] is not None else f"unresolved: {cell['reason']}"
+        console.print(f"{cell['name']:<60} SVCB  {what}", highlight=False)
+    table = Table("network", "lower bound", "expected neighbours", "lease", box=None, pad_edge=False)
+    for each in walked["networks"]:
+        lease = "lapsed" if each["lapsed"] else "current"
+        table.add_row(each["name"], f"{each['lower_bound']:.4g}", f"{each['expected']:.1f}", lease)
+    console.print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

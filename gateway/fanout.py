@@ -1,0 +1,72 @@
+"""Asking one network: find its endpoints, ask them in turn, and say in every case what became of it.
+
+Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.deadline import Deadline
+from gateway.disposition import Disposition, Outcome
+from gateway.resolver import Resolver
+from regional.client import Failed, NearestReply, NetworkClient, Refused, TimedOut
+from registry.cell import Naming
+from registry.errors import KindredError, LookupFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one network said, or why it did not. serial and age_s of its coverage, 0 where unknown."""
+
+    network: str
+    outcome: Outcome
+    reply: NearestReply | None
+    serial: int
+    issued: float
+
+
+class Fanout:
+    """The networks of one domain, asked with one deadline."""
+
+    def __init__(self, resolver: Resolver, client: NetworkClient, naming: Naming, deadline: Deadline) -> None:
+        self._resolver = resolver
+        self._client = client
+        self._naming = naming
+        self._deadline = deadline
+
+    async def ask(self, network: str, request: Mapping[str, object], lapsed: bool) -> Answered:
+        """Ask `network`; replicas in their order of priority, the next when one fails."""
+        started = self._deadline.elapsed()
+        serial, issued = 0, 0.0
+        reply: NearestReply | None = None
+        try:
+            kept = await self._resolver.network(self._naming, network, self._deadline.remaining())
+            info = kept.value
+            serial, issued = info.text.serial, info.text.issued
+            reply = await self._first(info.endpoints, request)
+            outcome = Outcome(Disposition.ANSWERED)
+        except Refused as error:
+            outcome = Outcome(Disposition.REFUSED, error.detail)
+        except TimedOut as error:
+            outcome = Outcome(Disposition.TIMED_OUT, error.detail)
+        except LookupFailed as error:
+            outcome = Outcome(Disposition.FAILED, f"its endpoints could not be looked up: {error.detail}")
+        except KindredError as error:
+            outcome = Outcome(Disposition.FAILED, error.detail)
+        if reply is None and lapsed and outcome.disposition is not Disposition.REFUSED:
+            outcome = Outcome(Disposition.LAPSED, f"its lease is over; {outcome.reason}")
+        ms = round((self._deadline.elapsed() - started) * 1000, 3)
+        return Answered(network, Outcome(outcome.disposition, outcome.reason, ms), reply, serial, issued)
+
+    async def _first(self, endpoints: tuple[str, ...], request: Mapping[str, object]) -> NearestReply:
+        failure: KindredError = Failed("it has no endpoint")
+        for endpoint in endpoints:
+            try:
+                return await self._client.nearest(endpoint, request, self._deadline.remaining())
+            except (Failed, TimedOut) as error:
+                failure = error
+            if not self._deadline.remaining():
+                break
+        raise failure

@@ -1,0 +1,166 @@
+"""The way of a question, whole: encode, resolve, plan, fan out, merge, certify, synthesise.
+
+Also the library face: an edge node can ask without any server beside it.
+
+    async with Federation.open("federation.yaml") as federation:
+        answer = await federation.ask(domain="crash.vehicles", situation={"age": 40, ...})
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from gateway.answer import Answer
+from gateway.asking import Asking, understand
+from gateway.cache import Cache
+from gateway.config import FederationConfig
+from gateway.deadline import Deadline
+from gateway.fanout import Fanout
+from gateway.journey import Journey
+from gateway.question import Question
+from gateway.resolver import Resolver
+from regional.client import NetworkClient
+from registry.cell import Address, Naming
+from registry.clock import Clock, SystemClock
+from registry.errors import UnknownName
+from registry.fingerprint import check_space
+from registry.lookup import Lookups
+from registry.schema import Schema
+
+
+class Federation:
+    """Everything that asking needs: schemas, the registry's name server, the networks' client, the cache."""
+
+    def __init__(
+        self,
+        schemas: Mapping[str, Schema],
+        origin: str,
+        lookups: Lookups,
+        client: NetworkClient,
+        clock: Clock,
+        cache_entries: int,
+        deadline_s: float,
+    ) -> None:
+        self.schemas = schemas
+        self.clock = clock
+        self.deadline_s = deadline_s
+        self.resolver = Resolver(lookups, Cache(clock, cache_entries))
+        self._origin = origin
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: str | Path | FederationConfig, clock: Clock | None = None
+    ) -> AsyncIterator[Federation]:
+        """The federation that a `federation.yaml` describes, for as long as the context lasts."""
+        settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
+        clock = clock or SystemClock()
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
+            federation = cls(
+                schemas=settings.schemas(),
+                origin=settings.registry.origin,
+                lookups=lookups,
+                client=NetworkClient(session),
+                clock=clock,
+                cache_entries=settings.gateway.cache,
+                deadline_s=settings.gateway.deadline,
+            )
+            try:
+                yield federation
+            finally:
+                await federation.resolver.cache.close()
+                await lookups.close()
+
+    async def ask(self, question: Question | None = None, **members: object) -> Answer:
+        """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
+
+        Raises QuestionError, SituationError, FingerprintError, UnknownName (domain), Conflict (space),
+        LookupFailed (the registry cannot be reached at all). A network that fails is no error: see certificate.
+        """
+        question = question or Question.from_document(members)
+        asking = understand(question, self._schema(question.domain), self.naming(question.domain))
+        journey = await self._journey(asking)
+        await journey.run()
+        return journey.answer()
+
+    async def resolve(self, question: Question) -> dict[str, object]:
+        """Where the question would go: the walk alone, out to the distance at which K neighbours are expected."""
+        asking = understand(question, self._schema(question.domain), self.naming(question.domain))
+        journey = await self._journey(asking)
+        cells = await journey.walk()
+        standing = journey.standing
+        order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
+        return {
+            "domain": question.domain,
+            "apex": asking.naming.apex,
+            "generation": journey.tree.apex.generation,
+            "serial": journey.tree.serial,
+            "cells": cells,
+            "networks": [
+                {
+                    "name": standing.names[row],
+                    "lower_bound": float(standing.lower[row].min()),
+                    "expected": round(float(standing.expected[row].sum()), 3),
+                    "lapsed": standing.names[row] in journey.lapsed,
+                }
+                for row in order
+            ],
+        }
+
+    async def networks(self, domain: str, timeout_s: float = 10.0) -> list[dict[str, object]]:
+        """Every network of a domain, found by walking the whole tree."""
+        naming = self.naming(domain)
+        tree = await self.resolver.tree(naming, timeout_s)
+        frontier: list[Address] = [()] if tree.apex.generation else []
+        names: set[str] = set()
+        while frontier:
+            cells = await asyncio.gather(*(self.resolver.cell(tree, address, timeout_s) for address in frontier))
+            frontier = []
+            for kept in cells:
+                for record in kept.value.records:
+                    if record.child is not None:
+                        frontier.append(record.child)
+                    elif record.network is not None:
+                        names.add(record.network)
+        order = sorted(names)
+        infos = await asyncio.gather(*(self.resolver.network(naming, name, timeout_s) for name in order))
+        return [
+            {
+                "name": name,
+                "domain": domain,
+                "endpoints": list(kept.value.endpoints),
+                "engine": kept.value.text.engine,
+                "serial": kept.value.text.serial,
+                "age_s": max(0.0, round(self.clock.now() - kept.value.text.issued, 3)),
+                "packets": kept.value.text.packets,
+                "uncovered": kept.value.text.uncovered,
+                "lapsed": kept.value.text.lapsed,
+            }
+            for name, kept in zip(order, infos, strict=True)
+        ]
+
+    def naming(self, domain: str) -> Naming:
+        """The DNS names of a domain. Raises UnknownName."""
+        if domain not in self.schemas:
+            known = ", ".join(sorted(self.schemas))
+            raise UnknownName(f"domain: {domain!r:.80} is not known here; known are {known}", path="domain")
+        return Naming(domain, self._origin)
+
+    def _schema(self, domain: str) -> Schema:
+        self.naming(domain)
+        return self.schemas[domain]
+
+    async def _journey(self, asking: Asking) -> Journey:
+        deadline = Deadline(self.clock, asking.question.deadline_ms / 1000)
+        tree = await self.resolver.tree(asking.naming, deadline.remaining())
+        check_space(asking.schema, tree.apex.space)
+        fanout = Fanout(self.resolver, self._client, asking.naming, deadline)
+        return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)

@@ -1,0 +1,133 @@
+"""A finding: what one arm says of one outcome, with its counts, whether or not there is enough to estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.arm import Arm
+from gateway.estimate import (
+    MIN_EVENTS,
+    NO_SPREAD,
+    TOO_FEW,
+    Estimate,
+    Mean,
+    Proportion,
+    RestrictedMean,
+    Sample,
+    curve_of,
+    enough,
+)
+from gateway.interval import LEVEL, Interval
+from gateway.kaplan_meier import Curve
+from gateway.observed import Observed
+
+BEYOND = "beyond the follow-up of this arm"
+NO_SCALE = "survival of exactly 0 or 1 has no log-log interval"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """estimate is None for too few. curve: durations with enough only; horizons: where its survival is told.
+
+    unknown: members without an outcome yet; unusable: members whose value or weight cannot be used.
+    """
+
+    kind: str
+    sample: Sample
+    unknown: int
+    unusable: int
+    estimate: Estimate | None
+    curve: Curve | None
+    horizons: tuple[float, ...]
+
+    def document(self) -> dict[str, object]:
+        """The JSON object of the arm; nulls where unknown, `note` saying why."""
+        interval = self.estimate.interval(LEVEL) if self.estimate is not None else None
+        low, high = interval or (None, None)
+        document: dict[str, object] = {
+            "n": len(self.sample.value),
+            "n_eff": self.sample.n_eff,
+            "events": None if self.kind == "number" else self.sample.events,
+            "unknown": self.unknown,
+            "unusable": self.unusable,
+            "estimate": self.estimate.value if self.estimate is not None else None,
+            "low": low,
+            "high": high,
+            "adjusted": None,
+            "method": self.estimate.method if self.estimate is not None else TOO_FEW,
+            "note": NO_SPREAD if self.estimate is not None and interval is None else None,
+            "networks": self.sample.networks(),
+        }
+        if self.kind == "duration":
+            document["restricted_to"] = self.estimate.to if isinstance(self.estimate, RestrictedMean) else None
+            document["survival"] = _survival(self.curve, self.horizons) if self.curve is not None else None
+        return document
+
+
+def findings_of(
+    arms: Mapping[str, Arm], observed: Observed, kind: str, horizons: tuple[float, ...]
+) -> dict[str, Finding]:
+    """One per arm. Restricted means of all arms end at the same time, so that they can be compared."""
+    samples = {action: arm.sample(observed) for action, arm in arms.items()}
+    ready = {action: sample for action, sample in samples.items() if enough(sample, kind)}
+    curves: dict[str, Curve] = {}
+    estimates: dict[str, Estimate] = {}
+    if kind == "duration":
+        curves = {action: curve_of(sample) for action, sample in ready.items()}
+        to = _restriction(curves.values(), horizons)
+        horizons = horizons or (to / 2.0, to)
+        for action, curve in curves.items():
+            if np.count_nonzero(ready[action].event & (ready[action].value <= to)) >= MIN_EVENTS:
+                estimates[action] = RestrictedMean.of(curve, to)
+    else:
+        method = Proportion if kind == "binary" else Mean
+        estimates = {action: method.of(sample) for action, sample in ready.items()}
+    findings = {}
+    for action, sample in samples.items():
+        members = arms[action].members
+        unknown = int(np.count_nonzero(observed.unknown[members]))
+        unusable = len(members) - unknown - len(sample.value)
+        findings[action] = Finding(
+            kind, sample, unknown, unusable, estimates.get(action), curves.get(action), horizons
+        )
+    return findings
+
+
+def _restriction(curves: Iterable[Curve], horizons: Sequence[float]) -> float:
+    """How long every arm was followed, and no longer than the last horizon.
+
+    Where every curve comes down to 0 nothing ends the follow-up: then the longest duration of all.
+    """
+    limits = [(curve.followed_to, float(curve.times[-1])) for curve in curves]
+    followed = min((known for known, _ in limits), default=0.0)
+    longest = max((last for _, last in limits), default=0.0)
+    return min(followed, longest, *horizons[-1:])
+
+
+def _survival(curve: Curve, horizons: Iterable[float]) -> dict[str, object]:
+    """Median and survival at each horizon, each with low, high and a note where one is null."""
+    median, low, high = curve.median(LEVEL)
+    return {
+        "median": {
+            "estimate": median,
+            "low": low,
+            "high": high,
+            "note": None if None not in (median, low, high) else "null: survival, or its limit, stays above 1/2",
+        },
+        "at": [_survival_at(curve, time) for time in horizons],
+    }
+
+
+def _survival_at(curve: Curve, time: float) -> dict[str, object]:
+    survival: float | None = None
+    interval: Interval | None = None
+    note: str | None = BEYOND
+    if time <= curve.followed_to:
+        survival = curve.at(time)
+        interval = curve.interval_at(time, LEVEL)
+        note = None if interval is not None else NO_SCALE
+    low, high = interval or (None, None)
+    return {"time": time, "estimate": survival, "low": low, "high": high, "note": note}

@@ -1,0 +1,261 @@
+"""One question under way: the plan says what is next, the journey does it and brings back what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gateway.answer import Answer, Asked, WalkReport
+from gateway.asking import Asking
+from gateway.cache import Kept
+from gateway.certificate import Certificate, Relied, certify
+from gateway.deadline import Deadline
+from gateway.disposition import Disposition, Outcome
+from gateway.fanout import Answered, Fanout
+from gateway.merge import Candidate, Merge
+from gateway.neighbours import Neighbours
+from gateway.plan import Ask, Plan, Standing
+from gateway.resolution import Cell, Walk
+from gateway.resolver import Resolver, Tree
+from gateway.synthesis import cautions, synthesise
+from registry.cell import Address
+from registry.clock import Clock
+from registry.errors import LookupFailed
+
+WARNINGS = {
+    "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
+    "nobody-covers": "No network covers this domain yet.",
+    "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
+    "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
+}
+
+Opened = tuple[Address, Kept[Cell] | LookupFailed]
+
+
+class Journey:
+    """Runs one plan against the resolver and the fan-out, under one deadline."""
+
+    def __init__(
+        self, asking: Asking, tree: Tree, resolver: Resolver, fanout: Fanout, deadline: Deadline, clock: Clock
+    ) -> None:
+        self._asking = asking
+        self.tree = tree
+        self._resolver = resolver
+        self._fanout = fanout
+        self._deadline = deadline
+        self._clock = clock
+        self._walk = Walk(asking.query, asking.arms, asking.actions)
+        self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
+        self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms)
+        self._lookups = 0
+        self._as_of = tree.serial
+        self._answered: dict[str, Answered] = {}
+        self._truncated: dict[str, dict[str, float]] = {}
+        self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+
+    async def run(self) -> None:
+        """Until nothing is left to do, or the deadline has passed."""
+        try:
+            while self.tree.apex.generation and self._deadline.remaining():
+                self._take_steps()
+                if not self._tasks:
+                    break
+                done, self._tasks = await asyncio.wait(
+                    self._tasks,
+                    timeout=self._deadline.until_soft() or self._deadline.remaining(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    result = task.result()
+                    if isinstance(result, Answered):
+                        self._take_answer(result)
+                    else:
+                        self._take_cells([result])
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def walk(self) -> list[dict[str, object]]:
+        """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
+        steps: list[dict[str, object]] = []
+        while self.tree.apex.generation and (wanted := self._plan.next(soft=False).open):
+            found = await asyncio.gather(*(self._look_up(address) for address in wanted))
+            self._take_cells(found)
+            for address, looked in found:
+                failed = isinstance(looked, LookupFailed)
+                steps.append(
+                    {
+                        "name": self.tree.naming.cell(self.tree.apex.generation, address),
+                        "records": None if isinstance(looked, LookupFailed) else len(looked.value.records),
+                        "reason": looked.detail if failed else None,
+                    }
+                )
+        return steps
+
+    @property
+    def standing(self) -> Standing:
+        """What is known of each network met so far."""
+        return self._plan.standing()
+
+    @property
+    def lapsed(self) -> frozenset[str]:
+        """Networks met whose lease is over."""
+        return frozenset(self._walk.lapsed)
+
+    def answer(self) -> Answer:
+        """What the journey brought, certified and synthesised."""
+        asking = self._asking
+        neighbours = self._merge.nearest()
+        columns = self._columns(neighbours)
+        actions = asking.actions or asking.schema.actions
+        standing = self._plan.standing()
+        outcomes = {name: answered.outcome for name, answered in self._answered.items()}
+        for name in self._plan.asked - outcomes.keys():
+            disposition = Disposition.LAPSED if name in self._walk.lapsed else Disposition.TIMED_OUT
+            reason = f"no answer within {self._deadline.seconds * 1000:.0f} ms"
+            outcomes[name] = Outcome(disposition, reason, round(self._deadline.seconds * 1000, 3))
+        certificate = certify(
+            walk=self._walk,
+            standing=standing,
+            outcomes=outcomes,
+            truncated=self._truncated,
+            radius=self._merge.radius(),
+            arms=asking.arms,
+            k=asking.question.k,
+            as_of=self._as_of,
+            stale=False,
+            coverage=self._relied(),
+        )
+        return Answer(
+            domain=asking.question.domain,
+            space=asking.schema.space.hex(),
+            schema=asking.schema.digest.hex(),
+            study=asking.schema.study,
+            notice=asking.schema.notice,
+            k=asking.question.k,
+            per=asking.question.per,
+            mode="exact",
+            neighbours=neighbours,
+            show_neighbours=asking.question.neighbours,
+            tied_at_k=self._merge.tied_at_k(),
+            certificate=certificate,
+            networks=self._networks(standing, outcomes, neighbours),
+            walk=WalkReport(
+                self.tree.apex.generation, self._walk.cells_opened, self._lookups, len(self._walk.networks)
+            ),
+            synthesis=synthesise(
+                columns,
+                outcomes={name: asking.schema.outcomes[name] for name in asking.outcomes},
+                actions=actions,
+                study=asking.schema.study,
+                bandwidth_floor=asking.schema.bandwidth_floor,
+            ),
+            warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
+        )
+
+    def _take_steps(self) -> None:
+        """Start what the plan wants; cells that are in the cache are opened on the spot."""
+        while True:
+            steps = self._plan.next(self._deadline.soft)
+            for ask in steps.ask:
+                self._tasks.add(asyncio.create_task(self._ask(ask)))
+            at_hand: list[Opened] = []
+            for address in steps.open:
+                looked = self._at_hand(address)
+                if looked is None:
+                    self._tasks.add(asyncio.create_task(self._look_up(address)))
+                else:
+                    at_hand.append((address, looked))
+            if not at_hand:
+                return
+            self._take_cells(at_hand)
+
+    def _at_hand(self, address: Address) -> Kept[Cell] | LookupFailed | None:
+        try:
+            return self._resolver.cached_cell(self.tree, address)
+        except LookupFailed as error:
+            return error
+
+    async def _look_up(self, address: Address) -> Opened:
+        self._lookups += 1
+        try:
+            return address, await self._resolver.cell(self.tree, address, self._deadline.remaining())
+        except LookupFailed as error:
+            return address, error
+
+    async def _ask(self, ask: Ask) -> Answered:
+        lapsed = ask.network in self._walk.lapsed
+        return await self._fanout.ask(ask.network, self._asking.request(ask.within), lapsed)
+
+    def _take_cells(self, found: Sequence[Opened]) -> None:
+        opened = []
+        for address, looked in found:
+            self._plan.cell_done(address)
+            if isinstance(looked, LookupFailed):
+                self._walk.could_not_open(address, looked.detail)
+            else:
+                self._as_of = min(self._as_of, looked.serial)
+                opened.append((address, looked.value))
+        self._walk.opened(opened)
+
+    def _take_answer(self, answered: Answered) -> None:
+        self._answered[answered.network] = answered
+        if answered.reply is not None:
+            self._merge.add(answered.network, answered.reply.packets, answered.reply.tied)
+            if answered.reply.truncated:
+                self._truncated[answered.network] = self._merge.reached(answered.network)
+        self._plan.network_done(answered.network)
+
+    def _relied(self) -> list[Relied]:
+        return [
+            Relied(each.network, each.serial, round(max(0.0, self._clock.now() - each.issued), 3))
+            for each in sorted(self._answered.values(), key=lambda each: each.network)
+            if each.serial
+        ]
+
+    def _networks(
+        self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Sequence[Candidate]
+    ) -> list[Asked]:
+        contributed: dict[str, int] = {}
+        for candidate in neighbours:
+            contributed[candidate.network] = contributed.get(candidate.network, 0) + 1
+        radius = self._merge.radius()
+        listed = []
+        for row, name in enumerate(standing.names):
+            outcome = outcomes.get(name)
+            if outcome is None:
+                near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
+                bound = float(standing.lower[row].min())
+                reason = "the deadline came first" if near else f"nothing of it is nearer than {bound:.4g}"
+                outcome = Outcome(Disposition.SKIPPED, reason)
+            listed.append(Asked(name, outcome, contributed.get(name, 0)))
+        return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
+
+    def _columns(self, neighbours: Sequence[Candidate]) -> Neighbours:
+        arms = self._asking.arms
+        return Neighbours(
+            distance=np.sqrt(np.array([each.distance2 for each in neighbours], dtype=np.float64)),
+            action=tuple(each.packet.action or "" for each in neighbours),
+            network=tuple(each.network for each in neighbours),
+            node=tuple(each.packet.node for each in neighbours),
+            weight=np.array([each.packet.weight for each in neighbours], dtype=np.float64),
+            outcomes=tuple(each.packet.outcomes for each in neighbours),
+            k=self._asking.question.k,
+            per="action" if arms != ("",) else "all",
+            radius={arm: kth for arm in arms if (kth := self._merge.kth(arm)) is not None},
+        )
+
+    def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
+        codes = []
+        if not certificate.neighbours_complete:
+            codes.append("incomplete")
+        if not self.tree.apex.generation:
+            codes.append("nobody-covers")
+        if self._walk.lapsed & self._plan.asked:
+            codes.append("lapsed")
+        if self._merge.tied_at_k():
+            codes.append("ties")
+        return [{"code": code, "text": WARNINGS[code]} for code in codes]

@@ -1,0 +1,56 @@
+"""How much each neighbour counts: weight falls with distance, and what the weights leave of n."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+
+# An Epanechnikov kernel (Epanechnikov, Theory Probab. Appl. 14, 1969) whose support ends at 2 / sqrt(3)
+# bandwidths, so that a neighbour at the bandwidth keeps a quarter of the weight of a perfect match. A kernel
+# that ended there would give nothing to the K-th neighbour, and to all the packets tied with it.
+EDGE_LOSS = 0.75
+
+# A weight below this share of the arm's greatest has no say; kept, it would only cost digits.
+NEGLIGIBLE = 1e-12
+
+
+def bandwidth(distance: Vector, radius: float, floor: float) -> float:
+    """The greatest of: the K-th distance `radius`, the schema's `floor`, the farthest of distance (n,).
+
+    An infinite radius (fewer than K neighbours) does not count. 0 only where every neighbour is at distance 0.
+    """
+    farthest = float(distance.max()) if distance.size else 0.0
+    return max(radius if math.isfinite(radius) else 0.0, floor, farthest)
+
+
+def kernel_weights(distance: Vector, width: float) -> Vector:
+    """(n,) weights 1 - 0.75 (distance / width)^2 in [0.25, 1]; all 1 where width is 0. distance <= width."""
+    if width == 0.0:
+        return np.ones_like(distance)
+    share = distance / width
+    weights: Vector = 1.0 - EDGE_LOSS * share * share
+    return weights
+
+
+def normalised(kernel: Vector, sample: Vector) -> Vector:
+    """(n,) kernel times sample weight, the greatest being 1; 0 where the weight cannot count.
+
+    It cannot where the sample weight is not a finite number > 0, or is negligible beside the greatest.
+    """
+    usable = np.isfinite(sample) & (sample > 0)
+    if not usable.any():
+        return np.zeros_like(kernel)
+    weights: Vector = kernel * (np.where(usable, sample, 0.0) / sample[usable].max())
+    weights /= weights.max()
+    weights[weights < NEGLIGIBLE] = 0.0
+    return weights
+
+
+def effective_n(weights: Vector) -> float:
+    """(sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965); 0 for no weight. Exactly n for n equal weights of 1."""
+    squares = math.fsum((weights * weights).tolist())
+    return math.fsum(weights.tolist()) ** 2 / squares if squares > 0 else 0.0

@@ -1,0 +1,69 @@
+"""The question as it arrives, checked; and what it becomes once the schema has had its say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from registry.errors import QuestionError
+
+MAX_K = 10_000
+MIN_DEADLINE_MS, DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS = 1, 1000, 60_000
+
+
+class Recall(BaseModel):
+    """Stop when the expected share of the missing neighbours falls below 1 - recall."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    recall: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Budget(BaseModel):
+    """Ask at most this many networks, the most promising."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    budget: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Question(BaseModel):
+    """PROTOCOL, "Ask". Either a situation, or a fingerprint with the digest of its space (hex)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    domain: Annotated[str, Field(min_length=1, max_length=120)]
+    situation: dict[str, Any] | None = None
+    fingerprint: list[float] | str | None = None
+    space: str | None = None
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 50
+    per: Literal["action", "all"] = "action"
+    mode: Literal["exact"] | Recall | Budget = "exact"
+    deadline_ms: Annotated[int, Field(ge=MIN_DEADLINE_MS, le=MAX_DEADLINE_MS)] = DEFAULT_DEADLINE_MS
+    outcomes: list[str] | None = None
+    actions: list[str] | None = None
+    purpose: Annotated[str, Field(max_length=200)] | None = None
+    neighbours: bool = True
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Question:
+        if (self.situation is None) == (self.fingerprint is None):
+            raise ValueError("give either a situation or a fingerprint (with its space)")
+        if self.fingerprint is not None and self.space is None:
+            raise ValueError("a fingerprint comes with the digest of its space")
+        return self
+
+    @classmethod
+    def from_document(cls, document: object) -> Question:
+        """Raises QuestionError naming each wrong member and what would be right."""
+        if not isinstance(document, Mapping):
+            raise QuestionError(f"a question is a JSON object, found {type(document).__name__}")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            problems = [
+                {"path": ".".join(map(str, each["loc"])) or "question", "reason": each["msg"]}
+                for each in error.errors(include_url=False, include_input=False, include_context=False)
+            ]
+            sentence = "; ".join(f"{each['path']}: {each['reason']}" for each in problems)
+            raise QuestionError(sentence, problems=problems) from None

@@ -1,0 +1,154 @@
+"""The walk over a domain's cells, as a decision without sockets: what is known, what is still closed.
+
+A driver asks `wanted` which cells to open, looks them up however it likes, and feeds `opened` or `failed`.
+Every bound is a lower bound on the distance from the question to any covered packet behind the cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.expectation import Array, Moments
+from registry.cell import Address, CellRecord
+from registry.region import Bounds
+
+
+class Cell:
+    """The records of one cell as arrays, prepared once and then shared by all questions."""
+
+    __slots__ = ("actions", "bounds", "counts", "records", "spread", "var")
+
+    def __init__(self, records: Sequence[CellRecord], d: int) -> None:
+        self.records = tuple(records)
+        regions = [record.region for record in records]
+        self.bounds = Bounds.of(regions)
+        self.var: Array = np.array([region.var for region in regions]).reshape(len(regions), d)
+        self.spread: Array = np.array([region.spread for region in regions])
+        self.actions = tuple(sorted({action for region in regions for action in region.counts}))
+        self.counts: Array = np.array(
+            [[region.counts.get(action, 0) for action in self.actions] for region in regions], dtype=np.float64
+        ).reshape(len(regions), len(self.actions))
+
+    def moments(self, query: Array) -> Moments:
+        """Of the squared distance from query (d,) to a packet of each record."""
+        offset = (self.bounds.centre - query) ** 2
+        mean = offset.sum(axis=1) + self.var.sum(axis=1)
+        return Moments(mean=mean, variance=self.spread + 4.0 * np.einsum("ij,ij->i", offset, self.var))
+
+    def arms(self, arms: Sequence[str], wanted: Sequence[str] | None) -> Array:
+        """(m, a) packets per record and arm; for the one arm "" all `wanted` actions (None: every action)."""
+        if tuple(arms) == ("",):
+            columns = [i for i, action in enumerate(self.actions) if wanted is None or action in wanted]
+            return self.counts[:, columns].sum(axis=1, keepdims=True)
+        result = np.zeros((len(self.records), len(arms)))
+        for column, arm in enumerate(arms):
+            if arm in self.actions:
+                result[:, column] = self.counts[:, self.actions.index(arm)]
+        return result
+
+
+class Walk:
+    """One question's way through one generation of a domain's tree.
+
+    Each record met is a row: lower (m,) no packet behind it is nearer; counts (m, a) packets per arm; moments of
+    the squared distance; network (m,) the index into `networks`, or -1 for a cell; closed (m,) whether it is a
+    cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
+    """
+
+    def __init__(self, query: Array, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:
+        self._query = query
+        self._arms = tuple(arms)
+        self._wanted = wanted
+        self._row_of: dict[Address, int] = {}
+        self._address: list[Address | None] = []
+        self._index_of: dict[str, int] = {}
+        self.networks: list[str] = []
+        self.lapsed: set[str] = set()
+        self.unresolved: dict[Address, str] = {}
+        self.cells_opened = 0
+        self.lower: Array = np.zeros(0)
+        self.mean: Array = np.zeros(0)
+        self.variance: Array = np.zeros(0)
+        self.counts: Array = np.zeros((0, len(self._arms)))
+        self.network: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.closed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self.failed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+
+    def opened(self, found: Sequence[tuple[Address, Cell]]) -> None:
+        """These cells have these records."""
+        blocks = []
+        for address, cell in found:
+            self._close_no_more(address)
+            self.cells_opened += 1
+            counts = cell.arms(self._arms, self._wanted)
+            rows = np.flatnonzero(counts.any(axis=1))
+            if not len(rows):
+                continue
+            moments = cell.moments(self._query)
+            lower = cell.bounds.lower(self._query)
+            network = np.array([self._met(cell.records[row]) for row in rows], dtype=np.int64)
+            blocks.append((lower[rows], moments.mean[rows], moments.variance[rows], counts[rows], network))
+        if not blocks:
+            return
+        lower, mean, variance, counts, network = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        self.lower = np.concatenate([self.lower, lower])
+        self.mean = np.concatenate([self.mean, mean])
+        self.variance = np.concatenate([self.variance, variance])
+        self.counts = np.concatenate([self.counts, counts])
+        self.network = np.concatenate([self.network, network])
+        self.closed = np.concatenate([self.closed, network < 0])
+        self.failed = np.concatenate([self.failed, np.zeros(len(network), dtype=np.bool_)])
+
+    def could_not_open(self, address: Address, reason: str) -> None:
+        """The cell is unresolved: it bounds what can be certified, and is never taken for empty."""
+        row = self._close_no_more(address)
+        if row is not None:
+            self.failed[row] = True
+        self.unresolved[address] = reason
+
+    def wanted(self, radius: Array) -> list[Address]:
+        """Closed cells that may hold a packet within radius (a,) of some arm, nearest first."""
+        if not self.cells_opened and () not in self.unresolved:
+            return [()]
+        rows = np.flatnonzero(self.closed & self.reaches(radius).any(axis=1))
+        order = rows[np.argsort(self.lower[rows], kind="stable")]
+        return [address for row in order if (address := self._address[row]) is not None]
+
+    def reaches(self, radius: Array) -> npt.NDArray[np.bool_]:
+        """(m, a): whether a row may hold a packet of the arm within radius (a,) of the question."""
+        result: npt.NDArray[np.bool_] = (self.counts > 0) & (self.lower[:, None] <= radius[None, :])
+        return result
+
+    def address(self, row: int) -> Address:
+        """The cell of a row that is one."""
+        address = self._address[row]
+        if address is None:
+            raise IndexError(f"row {row} is a network's region")
+        return address
+
+    def moments(self, rows: npt.NDArray[np.bool_]) -> Moments:
+        """Moments of the squared distance for a choice of rows."""
+        return Moments(self.mean[rows], self.variance[rows])
+
+    def _met(self, record: CellRecord) -> int:
+        if record.child is not None:
+            self._row_of[record.child] = len(self._address)
+            self._address.append(record.child)
+            return -1
+        self._address.append(None)
+        name = str(record.network)
+        if record.lapsed:
+            self.lapsed.add(name)
+        if name not in self._index_of:
+            self._index_of[name] = len(self.networks)
+            self.networks.append(name)
+        return self._index_of[name]
+
+    def _close_no_more(self, address: Address) -> int | None:
+        row = self._row_of.pop(address, None)
+        if row is not None:
+            self.closed[row] = False
+        return row

@@ -1,0 +1,81 @@
+"""Answers the walk's wants from the cache or by DNS questions to the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import cast
+
+from gateway.cache import Cache, Kept
+from gateway.resolution import Cell
+from registry.cell import Address, Naming
+from registry.lookup import Lookups, NetworkInfo
+from registry.record import ApexText
+
+# A lookup that many wait for goes on beyond the deadline of the first of them.
+LOOKUP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The generation that a question walks: taken once from the apex, used throughout."""
+
+    naming: Naming
+    apex: ApexText
+    serial: int
+
+
+class Resolver:
+    """Cells, apexes and networks of the registry, each at most once per time to live."""
+
+    def __init__(self, lookups: Lookups, cache: Cache) -> None:
+        self._lookups = lookups
+        self._cache = cache
+
+    @property
+    def cache(self) -> Cache:
+        return self._cache
+
+    async def tree(self, naming: Naming, timeout_s: float) -> Tree:
+        """The domain's current generation. Raises LookupFailed."""
+
+        async def look_up() -> tuple[object, float, int]:
+            looked = await self._lookups.apex(naming, LOOKUP_TIMEOUT_S)
+            return looked.value, looked.ttl_s, looked.serial
+
+        kept = await self._cache.get(("apex", naming.apex), look_up, timeout_s)
+        return Tree(naming, cast(ApexText, kept.value), kept.serial)
+
+    def cached_cell(self, tree: Tree, address: Address) -> Kept[Cell] | None:
+        """The cell if it is in the cache. Raises LookupFailed for a failure still remembered."""
+        return cast("Kept[Cell] | None", self._cache.peek(self._cell_key(tree, address)))
+
+    async def cell(self, tree: Tree, address: Address, timeout_s: float) -> Kept[Cell]:
+        """The records of one cell. Raises LookupFailed."""
+
+        async def look_up() -> tuple[object, float, int]:
+            apex = tree.apex
+            looked = await self._lookups.cell(
+                tree.naming, apex.generation, address, apex.actions, apex.dimension, LOOKUP_TIMEOUT_S
+            )
+            return Cell(looked.value, apex.dimension), looked.ttl_s, looked.serial
+
+        return cast(Kept[Cell], await self._cache.get(self._cell_key(tree, address), look_up, timeout_s))
+
+    async def network(self, naming: Naming, name: str, timeout_s: float) -> Kept[NetworkInfo]:
+        """A network's endpoints, key and serial. Raises LookupFailed."""
+
+        async def look_up() -> tuple[object, float, int]:
+            looked = await self._lookups.network(naming, name, LOOKUP_TIMEOUT_S)
+            return looked.value, looked.ttl_s, looked.serial
+
+        key = ("network", naming.network(name))
+        return cast(Kept[NetworkInfo], await self._cache.get(key, look_up, timeout_s))
+
+    def forget_tree(self, naming: Naming) -> None:
+        """The generation at hand turned out to be gone: ask for the apex anew next time."""
+        self._cache.drop(("apex", naming.apex))
+
+    @staticmethod
+    def _cell_key(tree: Tree, address: Address) -> Hashable:
+        return ("cell", tree.naming.apex, tree.apex.generation, address)

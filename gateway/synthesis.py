@@ -1,0 +1,87 @@
+"""Synthesis: what the neighbours' outcomes say, per action (docs/synthesis.md has every formula).
+
+The estimand is the kernel-weighted mean outcome of this neighbourhood under each action, as it was chosen
+there. It describes; without randomisation it does not prove that the action made the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.arm import arms_of, everybody
+from gateway.difference import DIFFERS, DIFFERS_OBSERVATIONAL, NOT_DISTINGUISHABLE, Difference, differences
+from gateway.estimate import TOO_FEW
+from gateway.finding import Finding, findings_of
+from gateway.interval import LEVEL
+from gateway.neighbours import NO_ACTION, Neighbours
+from gateway.observed import Observed
+from registry.schema import Outcome
+
+OBSERVATIONAL = (
+    "OBSERVATIONAL DATA: the actions were chosen, not drawn by lot. Those who got one action may have differed "
+    "from the others in ways that nobody recorded. A difference shown here is not a proof of effect."
+)
+
+
+def synthesise(
+    neighbours: Neighbours,
+    outcomes: Mapping[str, Outcome],
+    actions: Sequence[str],
+    study: str,
+    bandwidth_floor: float,
+    *,
+    horizons: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, object]:
+    """The `synthesis` member of an answer: one object per outcome, ready for JSON, null where unknown.
+
+    actions: the arms, in the schema's order; none means that all neighbours are one arm, named "".
+    study: "observational" or "randomised". bandwidth_floor: a distance >= 0.
+    horizons: per duration outcome, times in its unit at which survival is told, the greatest being where means
+    are restricted to; without, both end where the follow-up of some arm ends.
+    """
+    arms = arms_of(neighbours, actions, bandwidth_floor)
+    # Everybody together is a neighbourhood only where the neighbours are the k nearest over all.
+    whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}
+    result: dict[str, object] = {}
+    for name, outcome in outcomes.items():
+        observed = Observed.of(outcome, neighbours.outcomes)
+        times = tuple(sorted((horizons or {}).get(name, ())))
+        findings = findings_of(arms, observed, outcome.kind, times)
+        overall = findings_of(whole, observed, outcome.kind, times).get(NO_ACTION)
+        pairs = differences({action: finding.estimate for action, finding in findings.items()})
+        result[name] = {
+            "kind": outcome.kind,
+            "unit": outcome.unit,
+            "better": outcome.better,
+            "study": study,
+            "level": LEVEL,
+            "actions": {action: finding.document() for action, finding in findings.items()},
+            "overall": overall.document() if overall is not None else None,
+            "differences": [pair.document(study) for pair in pairs],
+            "heterogeneity": None,
+            "verdict": _verdict(pairs, findings, study),
+        }
+    return result
+
+
+def _verdict(pairs: Sequence[Difference], findings: Mapping[str, Finding], study: str) -> str | None:
+    """The strongest verdict of any pair; None where there is one arm with enough, and so nothing to compare."""
+    verdicts = {pair.verdict(study) for pair in pairs}
+    for verdict in (DIFFERS, DIFFERS_OBSERVATIONAL, NOT_DISTINGUISHABLE):
+        if verdict in verdicts:
+            return verdict
+    alone = len(findings) == 1 and all(finding.estimate is not None for finding in findings.values())
+    return None if alone else TOO_FEW
+
+
+def cautions(neighbours: Neighbours, actions: Sequence[str], study: str) -> list[dict[str, str]]:
+    """What must be said beside a synthesis: entries {code, text} for the answer's `warnings`."""
+    result = []
+    if study != "randomised":
+        result.append({"code": "observational", "text": OBSERVATIONAL})
+    strays = [action for action in neighbours.action if action not in (*actions, NO_ACTION)] if actions else []
+    if strays:
+        named = ", ".join(repr(action) for action in sorted(set(strays))[:5])
+        text = f"{len(strays)} neighbours are left out: their actions are not among those asked for ({named})"
+        result.append({"code": "unknown-action", "text": text})
+    return result

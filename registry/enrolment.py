@@ -1,0 +1,287 @@
+"""Who may say what about which domain: the registry's decision on every coverage and renewal it is sent.
+
+A coverage counts only if the key enrolled for the network signed it, for the domain granted to it, in the space of
+that domain, with a serial that grows. What was accepted is in the journal before anybody is told so. A lease that
+is over takes nothing away: the holding stays, flagged, until the operator removes the network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from registry.cell import CellRecord, Naming
+from registry.clock import Clock
+from registry.coverage import Coverage, Renewal
+from registry.errors import (
+    ConfigError,
+    Conflict,
+    Corrupt,
+    DocumentError,
+    KindredError,
+    NotGranted,
+    RegionError,
+    UnknownName,
+)
+from registry.journal import Entry, Journal
+from registry.keys import verify_document
+from registry.record import encode_cell
+from registry.schema import Schema
+
+MAX_AHEAD_S = 60.0  # clocks differ; a document signed further in the future is refused
+MIN_LEASE_S = 1.0
+# Fingerprints are of the order of 1. Beyond this, a parent cell's statistics would no longer fit a float32.
+MAX_COORDINATE = 1e8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A network that the operator has admitted. key: 32 bytes, Ed25519. endpoints: URIs, the preferred one first."""
+
+    name: str
+    domain: str
+    key: bytes
+    endpoints: tuple[str, ...]
+    engine: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DomainEntry:
+    """A domain that the registry serves. min_cohort: packets per region at least; None = as the schema says."""
+
+    name: str
+    schema: Schema
+    schema_url: str | None = None
+    min_cohort: int | None = None
+
+    @property
+    def least(self) -> int:
+        """Packets that a region must count, at least."""
+        return self.schema.min_cohort if self.min_cohort is None else self.min_cohort
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holding:
+    """A network's accepted coverage and the lease it runs under.
+
+    issued, lease_s: of the newest signed document, coverage or renewal. until: seconds since the epoch;
+    until_monotonic: the same on the clock that never jumps. vouched: signed by the key enrolled now.
+    sig, renewal_sig: of those documents, to know a repetition.
+    """
+
+    coverage: Coverage
+    sig: str
+    issued: float
+    lease_s: float
+    until: float
+    until_monotonic: float
+    renewal_sig: str | None = None
+    vouched: bool = True
+
+    def lapsed(self, clock: Clock) -> bool:
+        """Whether the lease is over, by either clock; so a wall clock that is set back prolongs nothing."""
+        return not self.vouched or clock.now() >= self.until or clock.monotonic() >= self.until_monotonic
+
+
+class Enrolment:
+    """The members, and what each holds. Safe to call from several threads; `cover` and `renew` write to the disk."""
+
+    def __init__(
+        self, domains: Iterable[DomainEntry], members: Iterable[Member], journal: Journal, clock: Clock, origin: str
+    ) -> None:
+        """Take up what the journal holds. Raises ConfigError for members at odds, Corrupt."""
+        self.domains = {domain.name: domain for domain in domains}
+        self.members: dict[str, Member] = {}
+        self._journal = journal
+        self._clock = clock
+        self.origin = origin
+        self._lock = Lock()
+        self._entries = journal.entries()
+        self._holdings: dict[str, Holding] = {}
+        for member in members:
+            if member.name in self.members:
+                raise ConfigError(f"two networks are enrolled as {member.name!r}; one of them needs another name")
+            if member.domain not in self.domains:
+                raise ConfigError(f"network {member.name}: its domain {member.domain!r} is not served here")
+            self.members[member.name] = member
+            if member.name in self._entries:
+                self._take_up(member, self._entries[member.name])
+
+    def member(self, name: str) -> Member:
+        """Raises UnknownName."""
+        if name not in self.members:
+            raise UnknownName(f"no network {name!r:.80} is enrolled; the operator of the registry admits it", name=name)
+        return self.members[name]
+
+    def domain(self, name: str) -> DomainEntry:
+        """Raises UnknownName."""
+        if name not in self.domains:
+            raise UnknownName(f"no domain {name!r:.80} is served here; there are: {', '.join(self.domains)}", name=name)
+        return self.domains[name]
+
+    def holding(self, name: str) -> Holding | None:
+        """What the network holds; None before its first coverage."""
+        return self._holdings.get(name)
+
+    def holdings(self, domain: str) -> dict[str, Holding]:
+        """What each network of the domain holds, in order of names."""
+        holdings = self._holdings  # replaced, never changed: readers do not wait for a writer's disk
+        return {name: holdings[name] for name in sorted(holdings) if self.members[name].domain == domain}
+
+    def serial(self, name: str) -> int:
+        """The serial that the network's next coverage must exceed; 0 before the first."""
+        entry = self._entries.get(name)
+        return 0 if entry is None else int(entry.coverage["serial"])
+
+    def cover(self, name: str, document: object) -> int:
+        """Accept the coverage `document` of the network `name`; returns its serial.
+
+        The same document once more changes nothing and is answered alike. Raises UnknownName, SignatureError,
+        DocumentError, RegionError, NotGranted, Conflict (`where` has serial: what must be exceeded), StorageFull.
+        """
+        member = self.member(name)
+        signed = _signed(document, member)
+        coverage = Coverage.from_document(signed, self.domains[member.domain].schema.dimension)
+        self._check_grant(member, coverage)
+        self._check_space(member, coverage)
+        self._check_geometry(member, coverage)
+        with self._lock:
+            held = self._holdings.get(name)
+            last = self.serial(name)
+            if held is not None and coverage.serial == last and signed["sig"] == held.sig and held.vouched:
+                return coverage.serial
+            if coverage.serial <= last:
+                raise Conflict(
+                    f"coverage of {name}: serial {coverage.serial} does not exceed {last}, which is held", serial=last
+                )
+            received = self._check_time(name, coverage, held)
+            entry = Entry(coverage=signed, received=received)
+            self._journal.put(name, entry)
+            self._entries[name] = entry
+            held = self._leased(coverage, signed["sig"], coverage.issued, coverage.lease_s, received)
+            self._holdings = {**self._holdings, name: held}
+        return coverage.serial
+
+    def renew(self, name: str, document: object) -> Holding:
+        """Accept the renewal `document` of the lease of `name`; returns the holding.
+
+        Raises as `cover` does; Conflict also where the renewal is of another coverage than is held.
+        """
+        member = self.member(name)
+        signed = _signed(document, member)
+        renewal = Renewal.from_document(signed)
+        self._check_grant(member, renewal)
+        with self._lock:
+            held = self._holdings.get(name)
+            last = self.serial(name)
+            if held is None or not held.vouched or renewal.serial != last:
+                raise Conflict(
+                    f"renewal of {name}: it renews serial {renewal.serial}, held is {last}; send the coverage anew",
+                    serial=last,
+                )
+            if signed["sig"] == held.renewal_sig:
+                return held
+            received = self._check_time(name, renewal, held)
+            entry = replace(self._entries[name], renewal=signed, renewal_received=received)
+            self._journal.put(name, entry)
+            self._entries[name] = entry
+            leased = self._leased(held.coverage, held.sig, renewal.issued, renewal.lease_s, received)
+            renewed = replace(leased, renewal_sig=signed["sig"])
+            self._holdings = {**self._holdings, name: renewed}
+            return renewed
+
+    def _check_grant(self, member: Member, stated: Coverage | Renewal) -> None:
+        if stated.network != member.name:
+            raise NotGranted(f"the document is of network {stated.network!r}, sent for {member.name!r}")
+        if stated.domain != member.domain:
+            raise NotGranted(f"network {member.name} speaks for {member.domain!r}, not for {stated.domain!r}")
+
+    def _check_space(self, member: Member, coverage: Coverage) -> None:
+        space = self.domains[member.domain].schema.space.hex()
+        if coverage.space != space:
+            raise Conflict(
+                f"coverage of {member.name}: its space is {coverage.space}, that of {member.domain} is {space}; "
+                "encode by the domain's schema",
+                space=space,
+            )
+
+    def _check_geometry(self, member: Member, coverage: Coverage) -> None:
+        domain = self.domains[member.domain]
+        for region in coverage.regions:
+            if region.size < domain.least:
+                raise RegionError(
+                    f"region {region.id}: it counts {region.size} packets; in {domain.name} at least {domain.least}"
+                )
+            box = np.concatenate([region.lo, region.hi])
+            extent = np.concatenate([region.centre, [region.radius], box[np.isfinite(box)]])
+            far = np.abs(extent).max() > MAX_COORDINATE or region.var.max() > MAX_COORDINATE**2
+            if far or region.spread > MAX_COORDINATE**4:
+                raise RegionError(f"region {region.id}: coordinates beyond {MAX_COORDINATE:g} cannot be served")
+            reach = region.radius * (1 + 1e-9)
+            if (region.lo > region.centre + reach).any() or (region.hi < region.centre - reach).any():
+                raise RegionError(f"region {region.id}: its box lies outside its ball, so nothing can be in both")
+        records = [CellRecord(region, network=member.name) for region in coverage.regions]
+        encode_cell(records, Naming(domain.name, self.origin), 1, domain.schema.actions)
+
+    def _check_time(self, name: str, stated: Coverage | Renewal, held: Holding | None) -> float:
+        """The time of reception, where the times stated are credible at it."""
+        now = self._clock.now()
+        if stated.issued > now + MAX_AHEAD_S:
+            raise Conflict(f"{name}: issued {stated.issued - now:.0f} s in the future; set the clock", now=now)
+        if stated.lease_s < MIN_LEASE_S:
+            raise DocumentError(f"{name}: a lease of {stated.lease_s} s; at least {MIN_LEASE_S} s", path="lease_s")
+        if stated.issued + stated.lease_s <= now:
+            age = now - stated.issued
+            raise Conflict(f"{name}: issued {age:.0f} s ago, the lease of {stated.lease_s} s is over", now=now)
+        if held is not None and held.vouched and stated.issued < held.issued:
+            raise Conflict(
+                f"{name}: issued at {stated.issued}, before {held.issued}, which is held", issued=held.issued
+            )
+        return now
+
+    def _leased(self, coverage: Coverage, sig: str, issued: float, lease_s: float, received: float) -> Holding:
+        until = min(issued, received) + lease_s
+        left = until - self._clock.now()
+        return Holding(coverage, sig, issued, lease_s, until, self._clock.monotonic() + left)
+
+    def _take_up(self, member: Member, entry: Entry) -> None:
+        """Hold what the journal has of `member`, if the domain is still the one it was accepted for."""
+        document, domain = entry.coverage, self.domains[member.domain]
+        if document["domain"] != domain.name or document["space"] != domain.schema.space.hex():
+            log.warning("network %s: its coverage is of another domain or space, and waits for a new one", member.name)
+            return
+        try:
+            coverage = Coverage.from_document(document, domain.schema.dimension)
+        except KindredError as error:
+            raise Corrupt(f"network {member.name}: its coverage in the journal does not decode: {error}") from None
+        try:
+            self._check_geometry(member, coverage)
+        except RegionError as error:
+            log.warning("network %s: its coverage no longer fits the domain's rules: %s", member.name, error)
+            return
+        held = self._leased(coverage, document["sig"], coverage.issued, coverage.lease_s, entry.received)
+        if entry.renewal is not None:
+            renewal = Renewal.from_document(entry.renewal)
+            held = self._leased(coverage, held.sig, renewal.issued, renewal.lease_s, entry.renewal_received)
+            held = replace(held, renewal_sig=entry.renewal["sig"])
+        try:
+            verify_document(document, member.key)
+        except KindredError as error:
+            log.warning("network %s: its coverage is flagged lapsed until a new one comes: %s", member.name, error)
+            held = replace(held, vouched=False)
+        self._holdings[member.name] = held
+
+
+def _signed(document: object, member: Member) -> Mapping[str, Any]:
+    """`document`, where it is an object that the member's key signed."""
+    if not isinstance(document, Mapping):
+        raise DocumentError(f"a signed object is wanted, found {type(document).__name__}")
+    verify_document(document, member.key)
+    return document

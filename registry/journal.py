@@ -1,0 +1,110 @@
+"""What the registry must not forget: signed coverages and renewals, serials, generation numbers.
+
+LMDB with its default durability: a transaction is on the disk when `commit` returns, and a kill at any moment
+leaves the one before it or the one after it. Numbers are handed out only once they are on the disk, so neither a
+serial nor a generation is ever used twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+import orjson
+
+from registry.errors import ConfigError, Corrupt, KindredError, StorageFull
+
+MAP_BYTES = 8 * 1024**3  # address space, not disk: the file grows with what is kept
+
+_SERIAL = b"serial"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is kept of one network: signed documents, and when they were received (seconds since the epoch)."""
+
+    coverage: Mapping[str, Any]
+    received: float
+    renewal: Mapping[str, Any] | None = None
+    renewal_received: float = 0.0
+
+
+class Journal:
+    """One directory on the disk, of one process at a time."""
+
+    def __init__(self, directory: Path, map_bytes: int = MAP_BYTES) -> None:
+        """Open or create. Raises ConfigError where that is not possible."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._env = lmdb.open(str(directory), map_size=map_bytes, max_dbs=3)
+            self._networks = self._env.open_db(b"networks")
+            self._counters = self._env.open_db(b"counters")
+        except (OSError, lmdb.Error) as error:
+            raise ConfigError(f"{directory}: the registry's journal cannot be opened ({error})") from None
+        self._place = str(directory)
+
+    def close(self) -> None:
+        self._env.close()
+
+    def entries(self) -> dict[str, Entry]:
+        """Every network's entry by name. Raises Corrupt naming the network that does not decode."""
+        with self._env.begin(db=self._networks) as transaction:
+            return {key.decode(): self._entry(key, value) for key, value in transaction.cursor()}
+
+    def put(self, network: str, entry: Entry) -> None:
+        """Keep `entry` as the network's; on the disk when this returns. Raises StorageFull: the old one stays."""
+        value = orjson.dumps(
+            {
+                "coverage": entry.coverage,
+                "received": entry.received,
+                "renewal": entry.renewal,
+                "renewal_received": entry.renewal_received,
+            }
+        )
+        self._write(lambda transaction: transaction.put(network.encode(), value, db=self._networks))
+
+    def next_serial(self, now: int) -> int:
+        """The next serial of the zones: max(now, last + 1). Raises StorageFull."""
+        return self._advance(_SERIAL, now)
+
+    def last_serial(self) -> int:
+        """The last serial handed out, 0 before the first."""
+        with self._env.begin(db=self._counters) as transaction:
+            return int.from_bytes(transaction.get(_SERIAL, b""), "big")
+
+    def next_generation(self, domain: str) -> int:
+        """A generation number of the domain that was never used before; the first is 1. Raises StorageFull."""
+        return self._advance(b"generation/" + domain.encode(), 1)
+
+    def _advance(self, counter: bytes, least: int) -> int:
+        def advance(transaction: lmdb.Transaction) -> int:
+            last = int.from_bytes(transaction.get(counter, b"", db=self._counters), "big")
+            value = max(least, last + 1)
+            transaction.put(counter, value.to_bytes(8, "big"), db=self._counters)
+            return value
+
+        return self._write(advance)
+
+    def _write(self, change: Callable[[lmdb.Transaction], _T]) -> _T:
+        try:
+            with self._env.begin(write=True) as transaction:
+                return change(transaction)
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            raise self._full(error) from None
+        except lmdb.Error as error:
+            if "No space" in str(error):
+                raise self._full(error) from None
+            raise Corrupt(f"{self._place}: the registry's journal does not take a write ({error})") from None
+
+    def _full(self, error: Exception) -> KindredError:
+        return StorageFull(f"{self._place}: no room in the registry's journal ({error}); nothing was changed")
+
+    def _entry(self, key: bytes, value: bytes) -> Entry:
+        try:
+            return Entry(**orjson.loads(value))
+        except (TypeError, ValueError) as error:
+            raise Corrupt(f"{self._place}: the entry of {key.decode()} does not decode ({error})") from None

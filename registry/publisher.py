@@ -1,0 +1,247 @@
+"""Publication: when what the networks hold becomes what the name server answers.
+
+A changed domain is built as a new generation beside the old ones, and the set of zones is swapped in one
+assignment, so nobody sees half of anything. A generation is dropped only when no cache can refer to it any more.
+
+A zone's serial says: all that was acknowledged before that second is in it. So it never runs ahead of the clock:
+two publications are at least in two different seconds (but for a wall clock that was set back).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from registry.cell import Naming
+from registry.clock import Clock
+from registry.edition import Edition, Held, Press
+from registry.enrolment import Enrolment
+from registry.errors import KindredError, Unavailable
+from registry.journal import Journal
+from registry.zone import Ttls, ZoneSet, origin_zone
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherTimes:
+    """coalesce_s: how long a change waits for others. bump_s: the oldest that a serial gets without any change.
+
+    stale_s: how long beyond their time to live records may be used. max_generations: of one domain, kept at a time;
+    under steady change publications are spaced so that there are no more. retry_s: after a failure.
+    """
+
+    coalesce_s: float = 0.25
+    bump_s: float = 10.0
+    stale_s: float = 30.0
+    max_generations: int = 32
+    retry_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DomainState:
+    """What is published of one domain. serial: of its zone. serials: of each network's coverage in it."""
+
+    generation: int
+    serial: int
+    cells: int
+    serials: Mapping[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class _Shelf:
+    """One domain: what is published, since when something else is wanted (monotonic), what went wrong."""
+
+    press: Press
+    edition: Edition | None = None
+    changed_at: float | None = None
+    not_before: float = 0.0
+    failure: str | None = None
+
+
+class Publisher:
+    """Owns the zones. `tick` does what is due; `run` calls it for as long as the registry lives."""
+
+    def __init__(
+        self,
+        enrolment: Enrolment,
+        journal: Journal,
+        clock: Clock,
+        ttls: Ttls | None = None,
+        times: PublisherTimes | None = None,
+        addresses: Sequence[str] = ("127.0.0.1",),
+    ) -> None:
+        """addresses: of the name server, for the origin's glue."""
+        self._enrolment = enrolment
+        self._journal = journal
+        self._clock = clock
+        self._ttls = ttls or Ttls()
+        self._times = times or PublisherTimes()
+        self._addresses = tuple(addresses)
+        self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
+        domains = tuple(enrolment.domains)
+        self._shelves = {
+            name: _Shelf(
+                Press(
+                    entry,
+                    enrolment.members.values(),
+                    Naming(name, enrolment.origin),
+                    self._ttls,
+                    domains,
+                    self._keep_s,
+                )
+            )
+            for name, entry in enrolment.domains.items()
+        }
+        self._serial = journal.last_serial()
+        self._bump_at = clock.monotonic()
+        self._zones = ZoneSet()
+        self._turned = asyncio.Event()  # set, and replaced, at each publication and each failure
+        self._woken = asyncio.Event()
+
+    def zones(self) -> ZoneSet:
+        """What the name server answers from; empty before the first publication."""
+        return self._zones
+
+    def state(self, domain: str) -> DomainState:
+        """Raises UnknownName."""
+        edition = self._shelves[self._enrolment.domain(domain).name].edition
+        if edition is None:
+            return DomainState(0, 0, 0, {})
+        publication = edition.publication
+        return DomainState(
+            generation=publication.current,
+            serial=edition.zone.serial,
+            cells=len(publication.generations.get(publication.current, ())),
+            serials={name: serial for name, (serial, _) in edition.states.items()},
+        )
+
+    def troubles(self) -> dict[str, str]:
+        """Domains that are not published as they should be, and why; empty when all is well."""
+        return {
+            name: shelf.failure or "not published yet"
+            for name, shelf in self._shelves.items()
+            if shelf.failure is not None or shelf.edition is None
+        }
+
+    def wake(self) -> None:
+        """Say that something has changed, so that `run` looks at once."""
+        self._woken.set()
+
+    async def published(self, network: str, serial: int) -> int:
+        """Wait until the coverage `serial` of `network`, or a later one, is published; returns the zone's serial.
+
+        Raises UnknownName; Unavailable where publication fails.
+        """
+        shelf = self._shelves[self._enrolment.member(network).domain]
+        while True:
+            edition = shelf.edition
+            if edition is not None and edition.states.get(network, (0, False))[0] >= serial:
+                return edition.zone.serial
+            await self._turned.wait()
+            if shelf.failure is not None:
+                raise Unavailable(f"serial {serial} of {network} is kept, but not published yet: {shelf.failure}")
+
+    async def run(self) -> None:
+        """Publish what becomes due, until cancelled."""
+        while True:
+            self._woken.clear()
+            wait_s = await self.tick()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def tick(self) -> float:
+        """Do what is due; returns in how many seconds something may be, if nothing changes until then."""
+        now = self._clock.monotonic()
+        held = {name: self._held(name) for name in self._shelves}
+        waits = {name: self._wait(shelf, held[name], now) for name, shelf in self._shelves.items()}
+        wait_s = max(min([self._bump_at - now, *waits.values()]), self._second_left())
+        if wait_s > 0:
+            return min(wait_s, self._next_lapse(held, now))
+        await self._publish([name for name, wait in waits.items() if wait <= 0], now)
+        return 0.0
+
+    def _held(self, domain: str) -> dict[str, Held]:
+        holdings = self._enrolment.holdings(domain)
+        return {name: Held(holding, holding.lapsed(self._clock)) for name, holding in holdings.items()}
+
+    def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:
+        """Seconds until the domain is to be built anew; endless where nothing has changed."""
+        if shelf.edition is not None and {name: each.state for name, each in held.items()} == shelf.edition.states:
+            shelf.changed_at = None
+            return float("inf") if shelf.failure is None else shelf.not_before - now
+        if shelf.changed_at is None:
+            shelf.changed_at = now
+        if shelf.edition is None:
+            return shelf.not_before - now
+        # The more generations are kept, the further apart are the next: n of them n * keep / max^2 seconds apart
+        # is a steady state at n = max.
+        spacing = len(shelf.edition.expiry) * self._keep_s / self._times.max_generations**2
+        return max(shelf.changed_at + max(self._times.coalesce_s, spacing), shelf.not_before) - now
+
+    def _second_left(self) -> float:
+        """Seconds until the clock has passed the last serial; 0 where it has, or was set back."""
+        ahead = self._serial + 1 - self._clock.now()
+        return ahead if 0 < ahead <= 1 else 0.0
+
+    def _next_lapse(self, held: Mapping[str, Mapping[str, Held]], now: float) -> float:
+        """Seconds until the first lease that still runs is over."""
+        wall = self._clock.now()
+        running = [each.holding for networks in held.values() for each in networks.values() if not each.lapsed]
+        return min((min(h.until - wall, h.until_monotonic - now) for h in running), default=float("inf"))
+
+    async def _publish(self, due: Sequence[str], now: float) -> None:
+        """Build the domains that are due, bump the others, swap all zones at once.
+
+        The serial is taken first, and what is held is read after it, so that the serial claims nothing too new. A
+        domain that fails keeps its edition and its serial, so that its age shows.
+        """
+        try:
+            serial = await asyncio.to_thread(self._journal.next_serial, int(self._clock.now()))
+        except KindredError as error:
+            log.error("nothing can be published: %s", error)
+            self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
+            return
+        self._serial = serial
+        editions: dict[str, Edition] = {}
+        failures: dict[str, str] = {}
+        for name, shelf in self._shelves.items():
+            if shelf.failure is not None and name not in due:
+                continue
+            try:
+                editions[name] = await asyncio.to_thread(self._next, shelf, self._held(name), name in due, serial, now)
+            except KindredError as error:
+                log.error("%s: not published: %s", name, error)
+                failures[name] = error.detail
+            except Exception as error:  # whatever it is, the other domains go on
+                log.exception("%s: not published", name)
+                failures[name] = f"unforeseen {type(error).__name__}"
+        zones = [origin_zone(self._enrolment.origin, list(self._shelves), serial, self._ttls, self._addresses)]
+        for name, shelf in self._shelves.items():
+            edition = editions.get(name, shelf.edition)
+            if edition is not None:
+                zones.append(edition.zone)
+        self._zones = ZoneSet(zones)
+        self._turn(editions, failures, now)
+
+    def _next(self, shelf: _Shelf, held: Mapping[str, Held], due: bool, serial: int, now: float) -> Edition:
+        if shelf.edition is not None and not due:
+            return shelf.press.bump(shelf.edition, held, serial, now)
+        number = self._journal.next_generation(shelf.press.domain.name)
+        return shelf.press.build(shelf.edition, number, held, serial, now)
+
+    def _turn(self, editions: Mapping[str, Edition], failures: Mapping[str, str], now: float) -> None:
+        """Take over the new editions, and tell those who wait."""
+        for name, shelf in self._shelves.items():
+            if name in editions:
+                shelf.edition, shelf.failure = editions[name], None
+            elif name in failures:
+                shelf.failure, shelf.not_before = failures[name], now + self._times.retry_s
+        self._bump_at = now + (self._times.retry_s if failures else self._times.bump_s)
+        turned, self._turned = self._turned, asyncio.Event()
+        turned.set()

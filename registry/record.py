@@ -1,0 +1,270 @@
+"""A cell's regions as DNS records: SVCB RDATA (RFC 9460) with geometry in private-use SvcParamKeys.
+
+Priority 1; the target is a child cell or a network; seven parameters, all present, in this order, all numbers
+little-endian but for what RFC 9460 fixes. docs/protocol.md, "Cell records", is the specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import compress
+
+import numpy as np
+
+from registry.cell import MAX_DEPTH, Address, CellRecord, Naming
+from registry.errors import LookupFailed, RegionError
+from registry.quantise import TOP, Array, ball, box, lower, upper, variance, variances
+from registry.region import Region
+from registry.wire import MAX_NAME, labels_to_text, name_to_wire
+
+PRIORITY = 1
+REGION_ID, COUNTS, CENTRE, RADIUS, BOX, VARIANCE, FLAGS = range(65280, 65287)  # private use, RFC 9460 section 14.3.2
+MAX_ID = 64  # octets
+MAX_COUNT = 2**53 - 1
+FLAG_LAPSED = 1
+
+_PRIORITY = struct.pack("!H", PRIORITY)
+_PARAMETER = struct.Struct("!HH")
+_FLOAT32 = struct.Struct("<f")
+_FOUR_FLOATS = struct.Struct("<4f")
+
+
+def encode(record: CellRecord, naming: Naming, generation: int, actions: Sequence[str]) -> bytes:
+    """The RDATA of one record; see `encode_cell`."""
+    return encode_cell((record,), naming, generation, actions)[0]
+
+
+def decode(rdata: bytes, naming: Naming, generation: int, actions: Sequence[str], d: int) -> CellRecord:
+    """The record of one RDATA; see `decode_cell`."""
+    return decode_cell((rdata,), naming, generation, actions, d)[0]
+
+
+def encode_cell(
+    records: Sequence[CellRecord], naming: Naming, generation: int, actions: Sequence[str]
+) -> tuple[bytes, ...]:
+    """The RDATA of each record of a cell, in order. `actions`: as in the apex's TXT.
+
+    Raises RegionError for impossible geometry, an id over 64 octets, an action that is not listed.
+    """
+    if not records:
+        return ()
+    d = len(records[0].region.centre)
+    for record in records:
+        record.region.check(d)
+    regions = [record.region for record in records]
+    centres, is_half, radii = ball(_stack([r.centre for r in regions]), np.array([r.radius for r in regions]))
+    scales, lo_codes, hi_codes = box(centres, _stack([r.lo for r in regions]), _stack([r.hi for r in regions]))
+    var_scales, var_codes = variances(_stack([r.var for r in regions]))
+    spreads = np.minimum([r.spread for r in regions], np.finfo(np.float32).max).astype("<f4")
+    halves, singles = centres[is_half].astype("<f2"), centres.astype("<f4")
+    index = {"": 0, **{action: i for i, action in enumerate(actions, 1)}}
+    encoded = []
+    half = 0
+    for i, record in enumerate(records):
+        if is_half[i]:
+            centre = halves[half].tobytes()
+            half += 1
+        else:
+            centre = singles[i].tobytes()
+        encoded.append(
+            _PRIORITY
+            + _target_of(record, naming, generation)
+            + _parameter(REGION_ID, _id(record.region))
+            + _parameter(COUNTS, _counts(record.region, index))
+            + _parameter(CENTRE, centre)
+            + _parameter(RADIUS, _FLOAT32.pack(radii[i]))
+            + _parameter(BOX, _FLOAT32.pack(scales[i]) + lo_codes[i].tobytes() + hi_codes[i].tobytes())
+            + _parameter(VARIANCE, _FLOAT32.pack(var_scales[i]) + var_codes[i].tobytes() + spreads[i].tobytes())
+            + _parameter(FLAGS, bytes([FLAG_LAPSED if record.lapsed else 0]))
+        )
+    return tuple(encoded)
+
+
+def _stack(rows: Sequence[Array]) -> Array:
+    return np.array(rows, dtype=np.float64)
+
+
+def _parameter(key: int, value: bytes) -> bytes:
+    return _PARAMETER.pack(key, len(value)) + value
+
+
+def _target_of(record: CellRecord, naming: Naming, generation: int) -> bytes:
+    if (record.child is None) == (record.network is None):
+        raise RegionError(f"region {record.region.id}: a record points to a child or to a network, one of them")
+    if record.network is not None:
+        return name_to_wire(naming.network(record.network))
+    return name_to_wire(naming.cell(generation, record.child or ()))
+
+
+def _id(region: Region) -> bytes:
+    encoded = region.id.encode("utf-8")
+    if not 1 <= len(encoded) <= MAX_ID:
+        raise RegionError(f"region {region.id!r:.80}: its id has {len(encoded)} octets; 1 to {MAX_ID} fit")
+    return encoded
+
+
+def _counts(region: Region, index: dict[str, int]) -> bytes:
+    pairs = []
+    for action, n in region.counts.items():
+        if action not in index:
+            raise RegionError(f"region {region.id}: it counts the action {action!r:.80}, which the schema lacks")
+        if n > MAX_COUNT:
+            raise RegionError(f"region {region.id}: a count of {n}; at most {MAX_COUNT} fit")
+        pairs.append((index[action], n))
+    encoded = bytearray()
+    for pair in sorted(pairs):
+        for value in pair:
+            while value > 0x7F:
+                encoded.append(value & 0x7F | 0x80)
+                value >>= 7  # noqa: PLW2901 - LEB128
+            encoded.append(value)
+    return bytes(encoded)
+
+
+def decode_cell(
+    rdatas: Sequence[bytes], naming: Naming, generation: int, actions: Sequence[str], d: int
+) -> tuple[CellRecord, ...]:
+    """The records of a cell, in order; every region passes `Region.check(d)`.
+
+    Raises LookupFailed for whatever `encode_cell` would not have written, and for cells of another generation;
+    parameters with keys above 65286 are skipped, so that the format can grow.
+    """
+    if not rdatas:
+        return ()
+    try:
+        fields = [_Fields(rdata, naming, generation, actions, d) for rdata in rdatas]
+    except (struct.error, IndexError, UnicodeDecodeError):
+        raise LookupFailed(f"a cell record of {naming.apex} is cut short or no text where text belongs") from None
+    centres = _centres(fields, d)
+    numbers = np.array([field.numbers for field in fields], dtype=np.float64)
+    if not ((numbers >= 0) & (numbers < np.inf)).all() or not np.isfinite(centres).all():
+        raise LookupFailed(f"a cell record of {naming.apex} holds a number that is not finite, or negative")
+    codes = np.frombuffer(b"".join([field.codes for field in fields]), dtype=np.uint8).reshape(-1, 3, d)
+    lo_codes, hi_codes = codes[:, 0], codes[:, 1]
+    if (lo_codes > hi_codes).any() or (lo_codes == TOP).any() or (hi_codes == 0).any():
+        raise LookupFailed(f"a cell record of {naming.apex} has a box that holds nothing")
+    scales = numbers[:, 1]
+    lo, hi = lower(centres, scales, lo_codes), upper(centres, scales, hi_codes)
+    var = variance(numbers[:, 2], codes[:, 2])
+    return tuple(
+        CellRecord(
+            Region(field.id, field.counts, centre, field.numbers[0], low, high, spread_of, field.numbers[3]),
+            field.child,
+            field.network,
+            field.lapsed,
+        )
+        for field, centre, low, high, spread_of in zip(fields, centres, lo, hi, var, strict=True)
+    )
+
+
+def _centres(fields: Sequence[_Fields], d: int) -> Array:
+    is_half = [len(field.centre) == 2 * d for field in fields]
+    centres = np.empty((len(fields), d), dtype=np.float64)
+    halves = b"".join(compress([field.centre for field in fields], is_half))
+    singles = b"".join([field.centre for field in fields if len(field.centre) == 4 * d])
+    if halves:
+        centres[np.array(is_half)] = np.frombuffer(halves, dtype="<f2").reshape(-1, d)
+    if singles:
+        centres[~np.array(is_half)] = np.frombuffer(singles, dtype="<f4").reshape(-1, d)
+    return centres
+
+
+class _Fields:
+    """One RDATA taken apart, its geometry still in octets.
+
+    numbers: radius, box scale, variance scale, spread. codes: d lo, d hi, d variance codes.
+    """
+
+    __slots__ = ("centre", "child", "codes", "counts", "id", "lapsed", "network", "numbers")
+
+    def __init__(self, rdata: bytes, naming: Naming, generation: int, actions: Sequence[str], d: int) -> None:
+        apex = name_to_wire(naming.apex)
+        start = rdata.find(apex, 2)
+        if start < 0:  # a carrier may have changed the case
+            start = rdata.lower().find(apex, 2)
+        if not 2 <= start < 2 + MAX_NAME or rdata[:2] != _PRIORITY:
+            raise LookupFailed(f"a cell record of {naming.apex} points nowhere within it, or is not of priority 1")
+        self.child, self.network = _target(naming, generation, rdata[2:start])
+        name, position = _value(rdata, start + len(apex), REGION_ID)
+        self.id = name.decode("utf-8")
+        counts, position = _value(rdata, position, COUNTS)
+        self.counts = _read_counts(counts, actions)
+        self.centre, position = _value(rdata, position, CENTRE)
+        radius, position = _value(rdata, position, RADIUS)
+        faces, position = _value(rdata, position, BOX)
+        var, position = _value(rdata, position, VARIANCE)
+        flags, position = _value(rdata, position, FLAGS)
+        if (
+            not 1 <= len(name) <= MAX_ID
+            or len(self.centre) not in (2 * d, 4 * d)
+            or (len(radius), len(faces), len(var), len(flags)) != (4, 4 + 2 * d, 8 + d, 1)
+            or flags[0] > FLAG_LAPSED
+        ):
+            raise LookupFailed(f"a cell record of {naming.apex} has a parameter of the wrong length for d={d}")
+        _skip_unknown(rdata, position)
+        self.numbers = _FOUR_FLOATS.unpack(radius + faces[:4] + var[:4] + var[-4:])
+        self.codes = faces[4:] + var[4:-4]
+        self.lapsed = flags[0] == FLAG_LAPSED
+
+
+def _value(rdata: bytes, position: int, key: int) -> tuple[bytes, int]:
+    found, length = _PARAMETER.unpack_from(rdata, position)
+    end = position + 4 + length
+    if found != key or end > len(rdata):
+        raise LookupFailed(f"a cell record has key {found} of {length} octets where key {key} belongs")
+    return rdata[position + 4 : end], end
+
+
+def _skip_unknown(rdata: bytes, position: int) -> None:
+    last = FLAGS
+    while position < len(rdata):
+        key, length = _PARAMETER.unpack_from(rdata, position)
+        position += 4 + length
+        if key <= last or position > len(rdata):
+            raise LookupFailed(f"a cell record has key {key} after {last}, or ends within it")
+        last = key
+
+
+@lru_cache(maxsize=16384)
+def _target(naming: Naming, generation: int, labels: bytes) -> tuple[Address | None, str | None]:
+    target = naming.target(f"{labels_to_text(labels)}.{naming.apex}")
+    if isinstance(target, str):
+        return None, target
+    found, address = target
+    if found != generation or not 1 <= len(address) <= MAX_DEPTH:
+        raise LookupFailed(f"a cell of generation {generation} points to one of {found}, {len(address)} deep")
+    if name_to_wire(naming.cell(found, address)) != labels.lower() + name_to_wire(naming.apex):
+        raise LookupFailed("a cell's name has leading zeros")
+    return address, None
+
+
+def _read_varints(data: bytes) -> list[int]:
+    values = []
+    value = shift = 0
+    for octet in data:
+        value |= (octet & 0x7F) << shift
+        if value > MAX_COUNT or shift > 49 or (octet == 0 and shift):
+            raise LookupFailed("a cell record has a count beyond 2^53-1, or in more octets than needed")
+        if octet < 0x80:
+            values.append(value)
+            value = shift = 0
+        else:
+            shift += 7
+    if shift or not values or len(values) % 2:
+        raise LookupFailed("a cell record's counts are cut short")
+    return values
+
+
+def _read_counts(data: bytes, actions: Sequence[str]) -> dict[str, int]:
+    values = _read_varints(data)
+    counts: dict[str, int] = {}
+    last = -1
+    for i in range(0, len(values), 2):
+        index, n = values[i], values[i + 1]
+        if not last < index <= len(actions) or n < 1:
+            raise LookupFailed(f"a cell record counts {n} of action {index}, of {len(actions)} in ascending order")
+        counts[actions[index - 1] if index else ""] = n
+        last = index
+    return counts

@@ -1,0 +1,67 @@
+"""RRsets rendered once, in the form in which answers carry them, and the RDATA that zones need."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from registry.wire import AAAA, IN, QUESTION_POINTER, A, name_to_wire
+
+_FIXED = struct.Struct("!HHIH")  # type, class, TTL, RDLENGTH (RFC 1035 section 4.1.3)
+_SOA_NUMBERS = struct.Struct("!IIIII")
+_URI_NUMBERS = struct.Struct("!HH")
+
+
+class RRset(NamedTuple):
+    """The n records of one name and type. wire: each with its owner compressed to the question's name."""
+
+    rtype: int
+    n: int
+    wire: bytes
+
+    def rdatas(self) -> Iterator[tuple[int, bytes]]:
+        """TTL and RDATA of each record."""
+        position = 0
+        while position < len(self.wire):
+            _, _, ttl, length = _FIXED.unpack_from(self.wire, position + 2)
+            position += 2 + _FIXED.size
+            yield ttl, self.wire[position : position + length]
+            position += length
+
+
+def fixed(rtype: int, ttl: int, rdata: bytes) -> bytes:
+    """A record without its owner: type, class IN, TTL, length, RDATA."""
+    return _FIXED.pack(rtype, IN, ttl, len(rdata)) + rdata
+
+
+def rrset(rtype: int, ttl: int, rdatas: Iterable[bytes]) -> RRset:
+    """Render an RRset. ttl: seconds."""
+    records = [QUESTION_POINTER + fixed(rtype, ttl, rdata) for rdata in rdatas]
+    return RRset(rtype, len(records), b"".join(records))
+
+
+def soa_rdata(host: str, mailbox: str, numbers: tuple[int, int, int, int, int]) -> bytes:
+    """RFC 1035 section 3.3.13. numbers: serial, refresh, retry, expire, minimum (seconds)."""
+    return name_to_wire(host) + name_to_wire(mailbox) + _SOA_NUMBERS.pack(*numbers)
+
+
+def txt_rdata(strings: Sequence[bytes]) -> bytes:
+    """RFC 1035 section 3.3.14; each string at most 255 octets."""
+    return b"".join(bytes([len(each)]) + each for each in strings)
+
+
+def uri_rdata(priority: int, weight: int, target: str) -> bytes:
+    """RFC 7553 section 4.5."""
+    return _URI_NUMBERS.pack(priority, weight) + target.encode("ascii")
+
+
+def address_rrsets(ttl: int, addresses: Iterable[str]) -> tuple[RRset, ...]:
+    """The A and the AAAA RRset of IP addresses in text, those of the two that have records."""
+    parsed = [ipaddress.ip_address(address) for address in addresses]
+    by_type = (
+        (A, [a.packed for a in parsed if a.version == 4]),
+        (AAAA, [a.packed for a in parsed if a.version == 6]),
+    )
+    return tuple(rrset(rtype, ttl, packed) for rtype, packed in by_type if packed)

@@ -1,0 +1,145 @@
+"""The tree over all regions of a domain: cells whose ball and box hold everything below them.
+
+An SR-tree in spirit (Katayama and Satoh, SIGMOD 1997), built whole from the top: a cell's regions are divided
+in two (registry.split) until there are `fanout` parts, and each part becomes a child. Parts so small that the
+cell has room for their regions are listed in it directly, which spares a lookup: a cell may hold inner and
+leaf records side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord
+from registry.errors import RegionError
+from registry.region import Region, merge_counts
+from registry.split import Geometry, Indices, Questions, halve, middle
+
+
+def build_tree(
+    leaves: Sequence[CellRecord], capacity: int = 16, fanout: int = 16
+) -> dict[Address, tuple[CellRecord, ...]]:
+    """Cells by address, the root at (); every leaf record is in exactly one cell.
+
+    capacity: most regions in a leaf cell; fanout: most records in any other. Without leaves the root is empty.
+    Deterministic for a given order of leaves. Raises RegionError where dimensions differ, ValueError for limits
+    that no zone can hold.
+    """
+    if not (2 <= fanout <= MAX_RECORDS and 1 <= capacity <= MAX_RECORDS):
+        raise ValueError(f"capacity {capacity} and fanout {fanout} must be at most {MAX_RECORDS}, fanout at least 2")
+    if not leaves:
+        return {(): ()}
+    d = len(leaves[0].region.centre)
+    for leaf in leaves:
+        if leaf.region.centre.shape != (d,):
+            raise RegionError(f"region {leaf.region.id} of {leaf.network}: not of dimension d={d} as the others")
+    halvings = fanout.bit_length() - 1
+    if len(leaves) > capacity << MAX_DEPTH * halvings:
+        raise RegionError(f"{len(leaves)} regions need a tree deeper than {MAX_DEPTH}; raise capacity or fanout")
+    builder = _Builder(leaves, capacity, fanout, halvings)
+    builder.build((), np.arange(len(leaves), dtype=np.intp), np.arange(len(builder.questions.point), dtype=np.intp))
+    return builder.cells
+
+
+def round_up(count: int) -> int:
+    """`count` up to the next number of three significant binary digits, so that small changes stop here.
+
+    >>> [round_up(n) for n in (1, 7, 8, 9, 100)]
+    [1, 7, 8, 10, 112]
+    """
+    step = 1 << max(count.bit_length() - 3, 0)
+    return -(-count // step) * step
+
+
+class _Builder:
+    """The arrays that all cells of one build share."""
+
+    def __init__(self, leaves: Sequence[CellRecord], capacity: int, fanout: int, halvings: int) -> None:
+        self.leaves = leaves
+        self.capacity = capacity
+        self.fanout = fanout
+        self.halvings = halvings
+        self.cells: dict[Address, tuple[CellRecord, ...]] = {}
+        self.geometry = Geometry.of([leaf.region for leaf in leaves])
+        actions = {action for leaf in leaves for action in leaf.region.counts}
+        self.questions = Questions.sample(self.geometry, len(actions))
+
+    def build(self, address: Address, members: Indices, asked: Indices) -> None:
+        """Write the cell of `members` and all below; `asked` are the sample questions that reach it."""
+        if len(members) <= self.capacity:
+            self.cells[address] = tuple(self.leaves[i] for i in members)
+            return
+        children, listed = self._parts(members, asked, even=self._tight(len(address), len(members)))
+        inner = [self._summary((*address, number), part) for number, (part, _) in enumerate(children)]
+        self.cells[address] = (*inner, *(self.leaves[i] for i in listed))
+        for number, (part, reached) in enumerate(children):
+            self.build((*address, number), part, reached)
+
+    def _tight(self, depth: int, count: int) -> bool:
+        """Whether the levels left at `depth` would be too few for `count` regions but for even divisions.
+
+        Even ones shrink a cell by the power of two in fanout at each level. What is not tight at one depth has
+        at the next at most a whole level's factor too many, which is what the level kept in reserve is for.
+        """
+        return count * 8 >= self.capacity << (MAX_DEPTH - depth - 1) * self.halvings
+
+    def _parts(self, members: Indices, asked: Indices, even: bool) -> tuple[list[tuple[Indices, Indices]], list[int]]:
+        """Divide one cell: its children (members, questions), and the regions to list in the cell itself."""
+        parts = [(members, asked)]
+        while len(parts) < self.fanout:
+            weights = [self._urgency(part, reached, even) for part, reached in parts]
+            most = int(np.argmax(weights))
+            if weights[most] == 0:
+                break
+            part, reached = parts[most]
+            halves = (
+                middle(self.geometry, part)
+                if even
+                else halve(self.geometry, self.questions, part, reached, self.capacity)
+            )
+            parts[most : most + 1] = [(half, self.questions.touching(reached, self.geometry, half)) for half in halves]
+        room = self.fanout - len(parts)
+        listed: list[int] = []
+        for place in sorted(range(len(parts)), key=lambda place: len(parts[place][0])):
+            room -= len(parts[place][0]) - 1
+            if room < 0:
+                break
+            listed.append(place)
+        children = [part for place, part in enumerate(parts) if place not in listed]
+        return children, [int(i) for place in sorted(listed) for i in parts[place][0]]
+
+    def _urgency(self, part: Indices, reached: Indices, even: bool) -> float:
+        """Which part to divide next: many regions, often reached; 0 where it fits a leaf cell."""
+        if len(part) <= self.capacity:
+            return 0.0
+        return float(len(part)) if even else len(part) * (len(reached) + 0.5)
+
+    def _summary(self, address: Address, members: Indices) -> CellRecord:
+        """The record that stands for `members` in the parent cell.
+
+        Counts are upper limits (round_up). var follows the law of total variance, exactly. spread does too, but
+        takes a packet's offset from its own region's centre as uncorrelated across axes and with its length:
+        within region i, at offset e_i from the common centre, the squared distance has the mean
+        m_i = |var_i| + e_i^2 and the variance spread_i + 4 var_i . e_i^2.
+        """
+        geometry = self.geometry
+        centre, radius = geometry.ball(members)
+        weight = geometry.size[members] / geometry.size[members].sum()
+        offset2 = (geometry.centre[members] - centre) ** 2
+        var = weight @ (geometry.var[members] + offset2)
+        mean = geometry.var[members].sum(axis=1) + offset2.sum(axis=1)
+        within = geometry.spread[members] + 4.0 * np.einsum("ij,ij->i", geometry.var[members], offset2)
+        counts = merge_counts(self.leaves[i].region.counts for i in members)
+        region = Region(
+            id=str(address[-1]),
+            counts={action: round_up(count) for action, count in counts.items()},
+            centre=centre,
+            radius=radius,
+            lo=geometry.lo[members].min(axis=0),
+            hi=geometry.hi[members].max(axis=0),
+            var=var,
+            spread=float(weight @ (within + (mean - weight @ mean) ** 2)),
+        )
+        return CellRecord(region, child=address, lapsed=any(self.leaves[i].lapsed for i in members))

@@ -1,0 +1,253 @@
+"""Zones: what is published, rendered once into the octets that answers carry.
+
+One zone per domain and one for the origin, which delegates the domains (NS cuts stand only at domains). A zone
+is immutable; a new publication builds a new one and takes over the generations that did not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from registry.cell import MAX_RECORDS, Address, CellRecord, Naming
+from registry.errors import ConfigError, RegionError
+from registry.record import encode_cell
+from registry.rrset import RRset, address_rrsets, fixed, rrset, soa_rdata, txt_rdata, uri_rdata
+from registry.texts import ApexText, NetworkText
+from registry.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
+
+MAX_CELL_BYTES = 16 * 1024
+MAX_SERIAL = 2**32 - 1
+
+Node = tuple[RRset, ...]  # of one name; () at an empty non-terminal
+Branch = Mapping[bytes, Node]  # names by their labels before the apex, in wire form
+Cells = Mapping[Address, tuple[CellRecord, ...]]
+
+_NET = b"\x03net"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ttls:
+    """Times to live and the SOA's timers, in seconds (PROTOCOL, "DNS")."""
+
+    apex: int = 10
+    cell: int = 60
+    endpoint: int = 30
+    soa_minimum: int = 10
+    soa_refresh: int = 30
+    soa_retry: int = 10
+    soa_expire: int = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkEntry(NetworkText):
+    """What is published of a network. endpoints: URIs, the preferred one first."""
+
+    endpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Publication:
+    """All that is published of a domain. space, schema: digests of 32 octets.
+
+    generations: complete trees by number, each with a root cell; `current` is among them, or 0 where there are
+    none. A generation's mapping is never changed after it has been published. networks: by name.
+    """
+
+    naming: Naming
+    dimension: int
+    space: bytes
+    schema: bytes
+    actions: tuple[str, ...]
+    generations: Mapping[int, Cells]
+    current: int
+    networks: Mapping[str, NetworkEntry]
+    schema_url: str | None = None
+
+    @property
+    def text(self) -> ApexText:
+        """The TXT of the domain's apex."""
+        return ApexText(
+            generation=self.current,
+            space=self.space,
+            schema=self.schema,
+            dimension=self.dimension,
+            actions=self.actions,
+            schema_url=self.schema_url,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Zone:
+    """The names of one zone.
+
+    branches: by the last label before the apex (b"" for the apex itself), so that a branch that did not change
+    is shared with the zone before. cuts: the labels of delegated names. soa: RDATA.
+    """
+
+    apex: str
+    serial: int
+    soa: bytes
+    ttls: Ttls
+    branches: Mapping[bytes, Branch]
+    cuts: frozenset[bytes]
+    sources: Mapping[bytes, tuple[object, ...]] = field(default_factory=dict)
+    negative: bytes = b""
+
+    def __post_init__(self) -> None:
+        # RFC 2308 section 3: the SOA of a negative answer lives for the lesser of its TTL and its minimum.
+        object.__setattr__(self, "negative", fixed(SOA, min(self.ttls.apex, self.ttls.soa_minimum), self.soa))
+
+    def find(self, labels: bytes, branch: bytes) -> Node | None:
+        """The RRsets at the name; () at an empty non-terminal, None where there is no such name."""
+        names = self.branches.get(branch)
+        return None if names is None else names.get(labels)
+
+    def with_serial(self, serial: int) -> Zone:
+        """The same zone under another serial; costs nothing that grows with the zone."""
+        soa = self.soa[:-20] + (serial & MAX_SERIAL).to_bytes(4, "big") + self.soa[-16:]
+        node = (rrset(SOA, self.ttls.apex, [soa]), *self.branches[b""][b""][1:])
+        return replace(self, serial=serial, soa=soa, branches={**self.branches, b"": {b"": node}})
+
+    def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
+        """Every RRset with its owner in wire form, the SOA first."""
+        apex = name_to_wire(self.apex)
+        for names in self.branches.values():
+            for labels, node in names.items():
+                for each in node:
+                    yield labels + apex, each
+
+
+class ZoneSet:
+    """The zones of one server; a question is for the zone with the longest matching apex."""
+
+    def __init__(self, zones: Iterable[Zone] = ()) -> None:
+        self.by_apex: dict[bytes, Zone] = {name_to_wire(zone.apex): zone for zone in zones}
+
+
+def origin_zone(
+    origin: str,
+    domains: Sequence[str],
+    serial: int,
+    ttls: Ttls,
+    addresses: Sequence[str] = ("127.0.0.1",),
+) -> Zone:
+    """The zone at `origin`: its name server `ns.<origin>` with its addresses, and NS cuts to the domains."""
+    labels = name_to_wire(f"ns.{origin}").removesuffix(name_to_wire(origin))
+    soa, node = _apex(origin, serial, ttls)
+    cuts = _cuts("", origin, domains, ttls.endpoint)
+    branches = {b"": {b"": node}, labels: {labels: address_rrsets(ttls.endpoint, addresses)}}
+    return Zone(origin, serial, soa, ttls, _with_cuts(branches, cuts, origin), frozenset(cuts))
+
+
+def domain_zone(
+    publication: Publication,
+    serial: int,
+    ttls: Ttls,
+    domains: Sequence[str] = (),
+    previous: Zone | None = None,
+) -> Zone:
+    """The zone of a domain. `domains`: all of the origin, for the cuts to those below this one.
+
+    `previous`: the zone before, whose generations are taken over where their mapping is the same object.
+    Raises RegionError for a cell that is too large, ConfigError for names or texts that do not fit.
+    """
+    naming = publication.naming
+    if publication.current not in publication.generations and publication.current != 0:
+        raise RegionError(f"{naming.domain}: generation {publication.current} is current but not among the published")
+    soa, node = _apex(naming.origin, serial, ttls)
+    text = rrset(TXT, ttls.apex, [txt_rdata(publication.text.strings())])
+    branches: dict[bytes, Branch] = {b"": {b"": (*node, text)}}
+    sources: dict[bytes, tuple[object, ...]] = {}
+    for generation, cells in publication.generations.items():
+        label = name_to_wire(f"g{generation}")[:-1]
+        source = (cells, publication.actions, ttls.cell)
+        sources[label] = source
+        known = previous.sources.get(label) if previous is not None else None
+        if previous is not None and known is not None and known[0] is cells and known[1:] == source[1:]:
+            branches[label] = previous.branches[label]
+        else:
+            branches[label] = _cells(publication, generation, cells, ttls.cell)
+    if publication.networks:
+        branches[_NET] = {_NET: (), **dict(_networks(publication, ttls.endpoint))}
+    cuts = _cuts(naming.domain, naming.origin, domains, ttls.endpoint)
+    for labels in cuts:
+        last = _last_label(labels)
+        if last == _NET or (last[1:2] == b"g" and last[2:].isdigit()):
+            raise ConfigError(f"a domain below {naming.domain} is named as its networks or cells are; rename it")
+    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, cuts, naming.apex), frozenset(cuts), sources)
+
+
+def _apex(origin: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
+    """The SOA's RDATA, and the RRsets SOA and NS."""
+    timers = (serial & MAX_SERIAL, ttls.soa_refresh, ttls.soa_retry, ttls.soa_expire, ttls.soa_minimum)
+    soa = soa_rdata(f"ns.{origin}", f"hostmaster.{origin}", timers)
+    servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{origin}")])
+    return soa, (rrset(SOA, ttls.apex, [soa]), servers)
+
+
+def _with_cuts(branches: Mapping[bytes, Branch], cuts: Mapping[bytes, Node], apex: str) -> Mapping[bytes, Branch]:
+    delegated: dict[bytes, dict[bytes, Node]] = {}
+    for labels, node in cuts.items():
+        delegated.setdefault(_last_label(labels), {})[labels] = node
+    for last, names in delegated.items():
+        if last in branches:
+            raise ConfigError(f"a domain below {apex} takes the name {last[1:].decode()!r} of its own; rename it")
+        _fill_gaps(names)
+    return {**branches, **delegated}
+
+
+def _cells(publication: Publication, generation: int, cells: Cells, ttl: int) -> Branch:
+    naming = publication.naming
+    apex = name_to_wire(naming.apex)
+    names: dict[bytes, Node] = {}
+    for address, records in cells.items():
+        name = naming.cell(generation, address)
+        rdatas = encode_cell(records, naming, generation, publication.actions)
+        rendered = rrset(SVCB, ttl, rdatas)
+        if len(rdatas) > MAX_RECORDS or len(rendered.wire) > MAX_CELL_BYTES:
+            raise RegionError(
+                f"the cell {name} has {len(rdatas)} records in {len(rendered.wire)} octets; "
+                f"at most {MAX_RECORDS} in {MAX_CELL_BYTES} are served: split it"
+            )
+        if len(set(rdatas)) != len(rdatas):
+            raise RegionError(f"the cell {name} has two equal records; region ids must differ")
+        names[name_to_wire(name).removesuffix(apex)] = (rendered,) if rdatas else ()
+    _fill_gaps(names)
+    return names
+
+
+def _networks(publication: Publication, ttl: int) -> Iterator[tuple[bytes, Node]]:
+    apex = name_to_wire(publication.naming.apex)
+    for name, entry in publication.networks.items():
+        if "." in name:
+            raise ConfigError(f"the network name {name!r:.80} has a dot in it; one label is wanted")
+        labels = name_to_wire(publication.naming.network(name)).removesuffix(apex)
+        text = rrset(TXT, ttl, [txt_rdata(entry.strings())])
+        uris = [uri_rdata(priority, 1, uri) for priority, uri in enumerate(entry.endpoints, 1)]
+        yield labels, (text, rrset(URI, ttl, uris)) if uris else (text,)
+
+
+def _cuts(parent: str, origin: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, Node]:
+    """The NS RRsets, by labels, of those domains whose nearest enclosing one is `parent` ("" for the origin)."""
+    suffix = f".{parent}" if parent else ""
+    below = [domain for domain in domains if domain.endswith(suffix) and domain != parent]
+    nearest = [domain for domain in below if not any(domain.endswith(f".{other}") for other in below)]
+    parent_wire = name_to_wire(f"{parent}.{origin}" if parent else origin)
+    node = (rrset(NS, ttl, [name_to_wire(f"ns.{origin}")]),)
+    return {name_to_wire(f"{domain}.{origin}").removesuffix(parent_wire): node for domain in nearest}
+
+
+def _last_label(labels: bytes) -> bytes:
+    while len(labels) > 1 + labels[0]:
+        labels = labels[1 + labels[0] :]
+    return labels
+
+
+def _fill_gaps(names: dict[bytes, Node]) -> None:
+    """Add the empty non-terminals above `names` (RFC 8020): they exist, without records."""
+    for labels in list(names):
+        above = labels[1 + labels[0] :]
+        while above and above not in names:
+            names[above] = ()
+            above = above[1 + above[0] :]
