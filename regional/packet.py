@@ -87,9 +87,7 @@ class Packet:
             name = packetcbor.name_of(error.args[0])
             raise PacketError(f"packet: {name} (key {error.args[0]}) is missing", path=name) from None
         except (AttributeError, TypeError, ValueError):
-            _require(
-                type(members[8]) is bytes and len(members[8]) % 4 == 0, "fingerprint", "float32 bytes", members[8]
-            )
+            _require(type(members[8]) is bytes and len(members[8]) % 4 == 0, "fingerprint", "float32 bytes", members[8])
             raise PacketError("packet: outcomes must be a map of names", path="outcomes") from None
         _check(packet)
         again = packetcbor.encode(packet)

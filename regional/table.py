@@ -98,9 +98,7 @@ def _column(columns: Mapping[str, str], name: str) -> str:
     try:
         return columns[name]
     except KeyError:
-        raise DocumentError(
-            f"where: no column {name!r:.80} in the file; {nearest(name, columns)}", path=name
-        ) from None
+        raise DocumentError(f"where: no column {name!r:.80} in the file; {nearest(name, columns)}", path=name) from None
 
 
 def _text(value: Any) -> str:
