@@ -7,9 +7,10 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import aiohttp
 from aiohttp import web
 
 from gateway.cli.commands import Commands
@@ -17,18 +18,24 @@ from gateway.cli.exits import Exit
 from gateway.config import Address, FederationConfig, NetworkConfig
 from gateway.federation import Federation
 from gateway.service import gateway_app
+from regional.advertiser import Advertiser
+from regional.engines.embedded import EmbeddedEngine
+from regional.engines.writer import Writer
+from regional.network import Network
+from regional.service import network_app
+from registry.client import RegistryClient
 from registry.clock import SystemClock
 from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.errors import ConfigError, UnknownName
+from registry.httpserver import HttpServer
 from registry.journal import Journal
-from registry.keys import public_from_text
+from registry.keys import SigningKey, public_from_text
 from registry.nameserver import NameServer
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
 from registry.zone import Ttls
 
 READY = "ready"
-KEEPALIVE_S = 30.0
 
 
 def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
@@ -101,18 +108,50 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
 
 
 @asynccontextmanager
-async def serving(app: web.Application, listen: Address) -> AsyncIterator[web.AppRunner]:
-    """`app` answers at `listen` for as long as the context lasts. Raises ConfigError where the port is taken."""
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S)
-    await runner.setup()
+async def running_networks(config: FederationConfig, chosen: Sequence[NetworkConfig]) -> AsyncIterator[None]:
+    """These networks in this process: their stores, their service, and an advertiser for each."""
+    clock = SystemClock()
+    writer = Writer()
+    networks: dict[str, Network] = {}
+    advertisers: list[asyncio.Task[None]] = []
     try:
-        try:
-            await web.TCPSite(runner, listen.host, listen.port).start()
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}; choose another port") from None
-        yield runner
+        for each in chosen:
+            schema = config.schemas()[each.domain]
+            path = config.data_dir / "networks" / each.name
+            engine = EmbeddedEngine(each.name, schema.dimension, path, writer)
+            network = Network(each.name, each.domain, schema, engine, config.min_cohort(each.domain), clock)
+            await network.open()
+            networks[each.name] = network
+        async with serving(network_app(networks), chosen[0].listen), aiohttp.ClientSession() as session:
+            registry = RegistryClient(session, f"http://{config.registry.http}")
+            for name, network in networks.items():
+                key = SigningKey.from_file(config.data_dir / "keys" / name)
+                advertiser = Advertiser(network, registry, key, clock, lease_s=config.registry.lease)
+                advertisers.append(asyncio.create_task(advertiser.run()))
+            try:
+                yield
+            finally:
+                for task in advertisers:
+                    task.cancel()
+                await asyncio.gather(*advertisers, return_exceptions=True)
     finally:
-        await runner.cleanup()
+        for network in networks.values():
+            await network.close()
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(app: web.Application, listen: Address) -> AsyncIterator[HttpServer]:
+    """`app` answers at `listen` for as long as the context lasts. Raises ConfigError where the port is taken."""
+    server = HttpServer(app, listen.host, listen.port)
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}; choose another port") from None
+    try:
+        yield server
+    finally:
+        await server.close()
 
 
 def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:
