@@ -84,7 +84,7 @@ class Advertiser:
         now = self._clock.monotonic()
         if self._network.stirred.is_set():
             self._network.stirred.clear()
-            if self._failures == 0 and self._network.published is not None:
+            if self._network.pending and (self._publish_at is None or self._publish_by is not None):
                 self._publish_by = self._publish_by or now + self._patience_s
                 self._publish_at = min(now + self._quiet_s, self._publish_by)
         if self._publish_at is not None and now >= self._publish_at:
@@ -105,7 +105,7 @@ class Advertiser:
             log.warning("%s: %s failed, again in %.1f s: %s", self._network.name, work.__name__[1:], pause, error)
             again = self._clock.monotonic() + pause
             if self._publish_at is not None:
-                self._publish_at = again
+                self._publish_at, self._publish_by = again, None  # from now on the pause decides
             else:
                 self._renew_at = again
 

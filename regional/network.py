@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from regional.engine import Census, Engine, NearestQuery, NearestResult
 from regional.packet import NO_FINGERPRINT, Outcome, Packet, check_fingerprint
 from registry.clock import Clock
 from registry.coverage import Coverage
-from registry.errors import Conflict, NotGranted, PacketError, QuestionError, UnknownName
+from registry.errors import Conflict, NotGranted, PacketError, QuestionError, StorageFull, UnknownName
 from registry.jsontext import canonical, loads
 from registry.region import Region
 from registry.schema import Schema
@@ -207,7 +208,8 @@ class Network:
         self._uncovered = set(survey.uncovered)
         self._changes = self._strays = 0
         self._note_taken(during)
-        await self._engine.keep_note("coverage", canonical(dict(document)))
+        with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
+            await self._engine.keep_note("coverage", canonical(dict(document)))
 
     def _note_taken(self, packets: Sequence[Packet]) -> int:
         """Keep the account of what is covered; how many of the packets are."""
