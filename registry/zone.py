@@ -82,7 +82,7 @@ class Zone:
     """The names of one zone.
 
     branches: by the last label before the apex (b"" for the apex itself), so that a branch that did not change
-    is shared with the zone before. cuts: the labels of delegated names. soa: RDATA.
+    is shared with the zone before. cuts: the NS RRsets of delegated names by their labels. soa: RDATA.
     """
 
     apex: str
@@ -90,9 +90,9 @@ class Zone:
     soa: bytes
     ttls: Ttls
     branches: Mapping[bytes, Branch]
-    cuts: frozenset[bytes]
+    cuts: Mapping[bytes, RRset]
     sources: Mapping[bytes, tuple[object, ...]] = field(default_factory=dict)
-    negative: bytes = b""
+    negative: bytes = field(init=False)  # the SOA record of negative answers, without its owner
 
     def __post_init__(self) -> None:
         # RFC 2308 section 3: the SOA of a negative answer lives for the lesser of its TTL and its minimum.
@@ -133,11 +133,11 @@ def origin_zone(
     addresses: Sequence[str] = ("127.0.0.1",),
 ) -> Zone:
     """The zone at `origin`: its name server `ns.<origin>` with its addresses, and NS cuts to the domains."""
-    labels = name_to_wire(f"ns.{origin}").removesuffix(name_to_wire(origin))
+    server = b"\x02ns"
     soa, node = _apex(origin, serial, ttls)
     cuts = _cuts("", origin, domains, ttls.endpoint)
-    branches = {b"": {b"": node}, labels: {labels: address_rrsets(ttls.endpoint, addresses)}}
-    return Zone(origin, serial, soa, ttls, _with_cuts(branches, cuts, origin), frozenset(cuts))
+    branches = {b"": {b"": node}, server: {server: address_rrsets(ttls.endpoint, addresses)}}
+    return Zone(origin, serial, soa, ttls, _with_cuts(branches, cuts, origin), cuts)
 
 
 def domain_zone(
@@ -172,10 +172,10 @@ def domain_zone(
         branches[_NET] = {_NET: (), **dict(_networks(publication, ttls.endpoint))}
     cuts = _cuts(naming.domain, naming.origin, domains, ttls.endpoint)
     for labels in cuts:
-        last = _last_label(labels)
+        last = last_label(labels)
         if last == _NET or (last[1:2] == b"g" and last[2:].isdigit()):
             raise ConfigError(f"a domain below {naming.domain} is named as its networks or cells are; rename it")
-    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, cuts, naming.apex), frozenset(cuts), sources)
+    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, cuts, naming.apex), cuts, sources)
 
 
 def _apex(origin: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
@@ -186,10 +186,10 @@ def _apex(origin: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
     return soa, (rrset(SOA, ttls.apex, [soa]), servers)
 
 
-def _with_cuts(branches: Mapping[bytes, Branch], cuts: Mapping[bytes, Node], apex: str) -> Mapping[bytes, Branch]:
+def _with_cuts(branches: Mapping[bytes, Branch], cuts: Mapping[bytes, RRset], apex: str) -> Mapping[bytes, Branch]:
     delegated: dict[bytes, dict[bytes, Node]] = {}
-    for labels, node in cuts.items():
-        delegated.setdefault(_last_label(labels), {})[labels] = node
+    for labels, servers in cuts.items():
+        delegated.setdefault(last_label(labels), {})[labels] = (servers,)
     for last, names in delegated.items():
         if last in branches:
             raise ConfigError(f"a domain below {apex} takes the name {last[1:].decode()!r} of its own; rename it")
@@ -228,18 +228,19 @@ def _networks(publication: Publication, ttl: int) -> Iterator[tuple[bytes, Node]
         yield labels, (text, rrset(URI, ttl, uris)) if uris else (text,)
 
 
-def _cuts(parent: str, origin: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, Node]:
+def _cuts(parent: str, origin: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, RRset]:
     """The NS RRsets, by labels, of those domains whose nearest enclosing one is `parent` ("" for the origin)."""
     suffix = f".{parent}" if parent else ""
     below = [domain for domain in domains if domain.endswith(suffix) and domain != parent]
     nearest = [domain for domain in below if not any(domain.endswith(f".{other}") for other in below)]
     parent_wire = name_to_wire(f"{parent}.{origin}" if parent else origin)
-    node = (rrset(NS, ttl, [name_to_wire(f"ns.{origin}")]),)
-    return {name_to_wire(f"{domain}.{origin}").removesuffix(parent_wire): node for domain in nearest}
+    servers = rrset(NS, ttl, [name_to_wire(f"ns.{origin}")])
+    return {name_to_wire(f"{domain}.{origin}").removesuffix(parent_wire): servers for domain in nearest}
 
 
-def _last_label(labels: bytes) -> bytes:
-    while len(labels) > 1 + labels[0]:
+def last_label(labels: bytes) -> bytes:
+    """The label next to the apex, in wire form: what `Zone.branches` is keyed by. b"" for the apex itself."""
+    while labels and len(labels) > 1 + labels[0]:
         labels = labels[1 + labels[0] :]
     return labels
 

@@ -1,0 +1,219 @@
+"""The name server: UDP and TCP around `registry.responder`, on one address and port.
+
+It serves loopback and private networks; the public face is a secondary (Knot, NSD) that limits rates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from registry.errors import ConfigError
+from registry.responder import failure, respond
+from registry.wire import HEADER, MAX_UDP, SERVFAIL
+from registry.zone import ZoneSet
+
+IDLE_S = 30.0  # RFC 7766 section 6.2.3: in the order of a few seconds, longer where there is room
+MAX_CONNECTIONS = 256
+MAX_MESSAGE = 65_535  # octets, RFC 1035 section 4.2.2
+_BURST = 64  # datagrams answered before other work of the loop gets its turn
+_PORT_TRIES = 16
+_WRITE_SIZE = 64 * 1024  # octets of answers handed to the transport at a time
+
+_log = logging.getLogger(__name__)
+
+Zones = Callable[[], ZoneSet]
+
+
+class NameServer:
+    """Answers from whatever `zones_provider` hands out at the time of each question.
+
+    port 0 lets the system choose one; `port` says which, once started. idle_s: seconds after which a connection
+    without a complete question is closed.
+    """
+
+    def __init__(
+        self, zones_provider: Zones, host: str = "127.0.0.1", port: int = 0, *, idle_s: float = IDLE_S
+    ) -> None:
+        self._zones = zones_provider
+        self._host = host
+        self._wanted_port = port
+        self._idle_s = idle_s
+        self._udp: socket.socket | None = None
+        self._tcp: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+
+    @property
+    def port(self) -> int:
+        """The port that is served, the same for UDP and TCP."""
+        if self._udp is None:
+            return self._wanted_port
+        port: int = self._udp.getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Bind and serve. Raises ConfigError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(self._host, self._wanted_port, type=socket.SOCK_STREAM)
+            tcp, udp = _bind(found[0][0], found[0][4])
+        except OSError as error:
+            raise ConfigError(
+                f"the name server cannot listen on {self._host} port {self._wanted_port}: {error.strerror or error}; "
+                "stop what holds it, or choose another address",
+                host=self._host,
+                port=self._wanted_port,
+            ) from None
+        self._udp = udp
+        loop.add_reader(udp.fileno(), self._read_udp)
+        self._tcp = await loop.create_server(
+            lambda: _Connection(self._zones, self._connections, self._idle_s), sock=tcp
+        )
+
+    async def close(self) -> None:
+        """Stop serving; open connections are closed."""
+        if self._udp is not None:
+            asyncio.get_running_loop().remove_reader(self._udp.fileno())
+            self._udp.close()
+            self._udp = None
+        if self._tcp is not None:
+            self._tcp.close()
+            for connection in list(self._connections):
+                connection.abort()
+            await self._tcp.wait_closed()
+            self._tcp = None
+
+    def _connection(self) -> _Connection:
+        return _Connection(self._zones, self._connections, self._idle_s)
+
+    def _read_udp(self) -> None:
+        udp = self._udp
+        if udp is None:
+            return
+        for _ in range(_BURST):
+            try:
+                query, peer = udp.recvfrom(MAX_UDP + 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # what the network reports of earlier answers
+                _log.debug("receiving: %s", error)
+                return
+            answer = answer_to(self._zones, query, MAX_UDP, over_tcp=False)
+            if answer is not None:
+                # A full buffer drops the answer as the network may; the asker asks again.
+                with contextlib.suppress(OSError):
+                    udp.sendto(answer, peer)
+
+
+def _bind(family: int, address: tuple[Any, ...]) -> tuple[socket.socket, socket.socket]:
+    """A TCP and a UDP socket on the same port. Raises OSError."""
+    for attempt in range(_PORT_TRIES):
+        tcp = socket.socket(family, socket.SOCK_STREAM)
+        udp = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tcp.bind(address)
+            udp.bind((address[0], tcp.getsockname()[1], *address[2:]))
+        except OSError:
+            tcp.close()
+            udp.close()
+            # The port that the system chose for TCP may be taken for UDP.
+            if address[1] != 0 or attempt == _PORT_TRIES - 1:
+                raise
+            continue
+        tcp.setblocking(False)
+        udp.setblocking(False)
+        return tcp, udp
+    raise OSError("no port is free for both UDP and TCP")
+
+
+def answer_to(zones: Zones, query: bytes, max_size: int, *, over_tcp: bool) -> bytes | None:
+    """`respond`, and SERVFAIL for whatever goes wrong in it. Names asked for are never logged."""
+    try:
+        return respond(zones(), query, max_size, over_tcp)
+    except Exception:
+        _log.exception("a question of %d octets could not be answered", len(query))
+        return failure(query, SERVFAIL) if len(query) >= HEADER else None
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP connection: questions in any number, answered in order (RFC 7766 section 6.2.1)."""
+
+    def __init__(self, zones: Zones, connections: set[_Connection], idle_s: float) -> None:
+        self._zones = zones
+        self._connections = connections
+        self._idle_s = idle_s
+        self._transport: asyncio.Transport | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._received = bytearray()
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio says so for streams
+        if len(self._connections) >= MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._transport = transport
+        self._connections.add(self)
+        self._rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the transport's signature
+        self._connections.discard(self)
+        self._transport = None
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def abort(self) -> None:
+        """Close at once, without sending what is still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """The peer does not read: answer no more of its questions, and take no more of them."""
+        self._paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+        self._serve()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._serve()
+
+    def _serve(self) -> None:
+        received = self._received
+        position = 0
+        answers = bytearray()
+        while len(received) - position >= 2 and self._transport is not None and not self._paused:
+            start = position + 2
+            end = start + int.from_bytes(received[position:start], "big")
+            if end > len(received):
+                break
+            answer = answer_to(self._zones, bytes(received[start:end]), MAX_MESSAGE, over_tcp=True)
+            position = end
+            if answer is None:  # whoever sends no questions here is not asking
+                self.abort()
+                return
+            answers += len(answer).to_bytes(2, "big") + answer
+            if len(answers) > _WRITE_SIZE:
+                self._transport.write(bytes(answers))
+                answers.clear()
+        if position:
+            del received[:position]
+            if answers and self._transport is not None:
+                self._transport.write(bytes(answers))
+            self._rest()
+
+    def _rest(self) -> None:
+        """Start the idle time anew: a complete question has been answered."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self.abort)
