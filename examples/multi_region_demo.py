@@ -54,7 +54,7 @@ ASKED = (
     ("icu.medicine", "icu.json", 100, "A woman of 67 in septic multi-organ failure: what came of others, by catheter?"),
     ("rice.agriculture", "rice.json", 30, "Half a hectare rented for a share of the harvest: which variety?"),
     ("drives.machinery", "drives.json", 1000, "A 3 TB drive at 27 degrees: how long do they live, by brand?"),
-    ("crash.vehicles", "crash.json", 1000, "Frontal impact at 40 to 54 km/h: by belt and airbag (networks cut by place)"),
+    ("crash.vehicles", "crash.json", 1000, "A frontal impact at 40 to 54 km/h: by belt and airbag (networks by place)"),
     ("severity.vehicles", "crash.json", 1000, "The same, asked of networks that are cut by severity"),
     ("strikes.vehicles", "strikes.json", 100, "A jet meets geese at dusk: is the flight affected, by phase?"),
 )
@@ -72,8 +72,8 @@ async def main() -> int:
         title("Depositing the real data: every packet is on disk when it is acknowledged")
         chosen = [(network, network.data) for network in config.networks.values() if network.data is not None]
         results = await deposit_all(config, chosen)
-        rows, collapsed = sum(r.rows for r in results), sum(r.collapsed for r in results)
-        console.print(f"{rows:,} rows, of which {collapsed:,} collapsed onto a node that already had a packet (seasons)")
+        rows, collapsed = sum(each.rows for each in results), sum(each.collapsed for each in results)
+        console.print(f"{rows:,} rows; {collapsed:,} of them collapsed onto a node that had a packet already (seasons)")
         async with Federation.open(config) as federation:
             await one_question_per_domain(federation)
             await several_networks_then_one_killed(federation, processes)
@@ -253,8 +253,8 @@ def same(found: list[Candidate], query: np.ndarray, points: np.ndarray, packets:
     if len(mine) != distances.shape[1] or not np.allclose(mine, distances[0], rtol=0, atol=1e-5):
         return False
     kth = distances[0, -1]
-    inside = {(packets[row].network, packets[row].node) for row, d in zip(rows[0], distances[0]) if d < kth - 1e-5}
-    return inside <= {(each.network, each.packet.node) for each in found}
+    nearer = [packets[row] for row, distance in zip(rows[0], distances[0], strict=True) if distance < kth - 1e-5]
+    return {(each.network, each.packet.node) for each in found} >= {(each.network, each.node) for each in nearer}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Packet:
     node: 1 to 32 opaque bytes. seq: u64, only grows per node. t0, time: seconds since the epoch, when the
     action was decided and when the newest outcome was known. fingerprint: (d,) float32, 1 <= d <= 128.
     action: None where none was taken or the domain has none. outcomes: number, (duration, event) or None
-    (unknown yet) by name. weight: > 0. signer, sig: 32 and 64 bytes of Ed25519, both or neither; carried,
+    (unknown yet) by name. weight: >= 0. signer, sig: 32 and 64 bytes of Ed25519, both or neither; carried,
     and not verified in version 1. tombstone: the node was withdrawn; such a packet carries no fingerprint
     (d = 0), no action and no outcomes.
     """
@@ -240,7 +240,7 @@ def _check(p: Packet) -> None:
             pair = type(value) is tuple and len(value) == 2 and _finite(value[0]) and type(value[1]) is bool
             _require(pair, f"outcomes.{name}", "a finite float, [duration, event] or null", value)
     if p.weight != 1.0 or type(p.weight) is not float:
-        _require(_finite(p.weight) and p.weight > 0, "weight", "a finite float above 0", p.weight)
+        _require(_finite(p.weight) and p.weight >= 0, "weight", "a finite float, not negative", p.weight)
     if p.signer is not None or p.sig is not None:
         _require(_is_bytes(p.signer, 32, 32), "signer", "32 bytes, and stand beside sig", p.signer)
         _require(_is_bytes(p.sig, 64, 64), "sig", "64 bytes, and stand beside signer", p.sig)

@@ -14,7 +14,6 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
 from gateway.config import FederationConfig, NetworkConfig
 from regional.client import NetworkClient, open_session
@@ -43,17 +42,14 @@ class Result:
     covered: bool = False
 
 
-def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
-    text = "deposit a file's rows with a network (or every network's own data, with --all)"
-    command = commands.add_parser("deposit", parents=[shared], help=text, description=text)
+def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("network", nargs="?", help="the network's name in federation.yaml")
     command.add_argument("file", nargs="?", type=Path, help=".csv, .csv.gz or .ndjson; default: the network's `data`")
     command.add_argument("--all", action="store_true", help="every network that has `data`")
     command.add_argument("--atomic", action="store_true", help="all rows or none; otherwise bad rows are reported")
-    command.set_defaults(run=deposit)
 
 
-async def deposit(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     if options.all == (options.network is not None):
         raise InputError("name one network, or give --all")

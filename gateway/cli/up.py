@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
-from gateway.cli.roles import READY
+from gateway.cli.running import READY
 from gateway.config import FederationConfig
 from registry.errors import Unavailable
 from registry.keys import SigningKey
@@ -22,13 +21,11 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 
-def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
-    text = "run the whole federation on this machine; prints `ready`, stops on Ctrl-C"
-    command = commands.add_parser("up", parents=[shared], help=text, description=text)
-    command.set_defaults(run=up)
+def add_arguments(_command: argparse.ArgumentParser) -> None:
+    """It has none of its own."""
 
 
-async def up(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -86,5 +86,5 @@ def test_two_processes_cannot_share_a_port(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said_plainly(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="federation.yaml"):
+    with pytest.raises(ConfigError, match=r"federation\.yaml"):
         FederationConfig.from_yaml(tmp_path / "federation.yaml")
