@@ -120,7 +120,7 @@ class CoverageState:
 
 def open_session(connections: int = 512) -> aiohttp.ClientSession:
     """A session fit for a NetworkClient: no decompression, no cookies, no proxies from the environment."""
-    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0)
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=15.0)
     timeout = aiohttp.ClientTimeout(total=None)  # each call brings its own
     return aiohttp.ClientSession(
         connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout

@@ -1,7 +1,8 @@
 """Serving an aiohttp application so that a peer that sends slowly, or nothing, does not stay for ever.
 
 aiohttp bounds neither the time for a request's head nor that for its body. Here a connection on which no request
-is being served must bring a whole head within `head_s`; the body is bounded where it is read.
+is being served must bring a whole head within `head_s` of its first byte, and may be silent for `idle_s`. The time
+for a body is bounded where it is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 HEAD_S = 10.0
-KEEPALIVE_S = 30.0
+IDLE_S = 30.0  # longer than our clients keep a connection, so that they are the ones who close it
 GRACE_S = 2.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,9 +23,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class _Watched(asyncio.Protocol):
     """One connection: hands everything on to aiohttp's handler, and cuts it where the head takes too long."""
 
-    def __init__(self, inner: asyncio.Protocol, head_s: float) -> None:
+    def __init__(self, inner: asyncio.Protocol, head_s: float, idle_s: float) -> None:
         self._inner = inner
         self._head_s = head_s
+        self._idle_s = idle_s
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._serving = False
@@ -34,19 +36,20 @@ class _Watched(asyncio.Protocol):
         self._serving = True
         self._disarm()
 
-    def ended(self) -> None:
-        """Its response is made."""
+    def ended(self, whole: bool) -> None:
+        """Its response is made. whole: its body had come to the end."""
         self._serving = False
+        self._arm(self._idle_s if whole else self._head_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
-        self._arm()
+        self._arm(self._head_s)
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._serving:
-            self._arm()
+            self._arm(self._head_s)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -62,9 +65,13 @@ class _Watched(asyncio.Protocol):
         self._disarm()
         self._inner.connection_lost(error)
 
-    def _arm(self) -> None:
-        if self._timer is None and self._transport is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._head_s, self._transport.abort)
+    def _arm(self, seconds: float) -> None:
+        """Cut the connection then, unless a request begins before; a time that is set is only brought forward."""
+        loop = asyncio.get_running_loop()
+        if self._transport is None or (self._timer is not None and self._timer.when() <= loop.time() + seconds):
+            return
+        self._disarm()
+        self._timer = loop.call_later(seconds, self._transport.abort)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -75,11 +82,14 @@ class _Watched(asyncio.Protocol):
 class HttpServer:
     """An application on one address. Port 0 takes a free one; `port` tells which."""
 
-    def __init__(self, app: web.Application, host: str, port: int, head_s: float = HEAD_S) -> None:
+    def __init__(
+        self, app: web.Application, host: str, port: int, head_s: float = HEAD_S, idle_s: float = IDLE_S
+    ) -> None:
         self._app = app
         self._host = host
         self.port = port
         self._head_s = head_s
+        self._idle_s = idle_s
         self._connections: WeakValueDictionary[object, _Watched] = WeakValueDictionary()
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -87,7 +97,7 @@ class HttpServer:
     async def start(self) -> None:
         """Listen. Raises OSError where the address is taken."""
         self._app.middlewares.insert(0, self._watch)
-        runner = web.AppRunner(self._app, keepalive_timeout=KEEPALIVE_S, access_log=None, shutdown_timeout=GRACE_S)
+        runner = web.AppRunner(self._app, keepalive_timeout=self._idle_s, access_log=None, shutdown_timeout=GRACE_S)
         await runner.setup()
         make = runner.server
         if make is None:
@@ -95,7 +105,7 @@ class HttpServer:
 
         def connection() -> asyncio.Protocol:
             inner = make()
-            watched = _Watched(inner, self._head_s)
+            watched = _Watched(inner, self._head_s, self._idle_s)
             self._connections[inner] = watched
             return watched
 
@@ -125,4 +135,4 @@ class HttpServer:
         try:
             return await handler(request)
         finally:
-            watched.ended()
+            watched.ended(request.content.is_eof())
