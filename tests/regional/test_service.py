@@ -26,7 +26,7 @@ from regional.client import (
     open_session,
 )
 from regional.engines.writer import Writer
-from regional.httpserver import HttpServer
+from registry.httpserver import HttpServer
 from regional.packet import identity_digest, node_text
 from regional.packetcbor import split_sequence
 from regional.service import network_app
