@@ -16,7 +16,7 @@ from registry.errors import Conflict, UnknownName
 from registry.keys import SigningKey
 
 LEASE_S: Final = 120.0
-RENEW_S: Final = 40.0  # a third of the lease: two renewals may fail
+RENEWALS: Final = 3  # in the time of one lease, so that two may fail
 QUIET_S: Final = 0.5  # deposits come in bursts: wait for the end of one
 PATIENCE_S: Final = 5.0  # but no longer than this
 RETRY_S: Final = 0.5
@@ -49,7 +49,6 @@ class Advertiser:
         clock: Clock,
         *,
         lease_s: float = LEASE_S,
-        renew_s: float = RENEW_S,
         quiet_s: float = QUIET_S,
         patience_s: float = PATIENCE_S,
         chance: Callable[[], float] = random.random,
@@ -59,7 +58,7 @@ class Advertiser:
         self._key = key
         self._clock = clock
         self._lease_s = lease_s
-        self._renew_s = renew_s
+        self._renew_s = lease_s / RENEWALS
         self._quiet_s = quiet_s
         self._patience_s = patience_s
         self._chance = chance

@@ -19,7 +19,8 @@ import cbor2
 import orjson
 
 from regional.deposit import DepositReport
-from regional.packet import Fingerprint, Packet
+from regional.packet import Packet
+from regional.packetcbor import Fingerprint
 from registry import jsontext
 from registry.errors import DocumentError, KindredError, PacketError
 

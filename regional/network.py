@@ -15,7 +15,8 @@ from regional.clustering import regions_of
 from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
 from regional.engine import Census, Engine, NearestQuery, NearestResult
-from regional.packet import NO_FINGERPRINT, Outcome, Packet, check_fingerprint
+from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
+from regional.packetcbor import Outcome
 from registry.clock import Clock
 from registry.coverage import Coverage
 from registry.errors import Conflict, NotGranted, PacketError, QuestionError, StorageFull, UnknownName

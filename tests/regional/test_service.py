@@ -26,12 +26,12 @@ from regional.client import (
     open_session,
 )
 from regional.engines.writer import Writer
-from regional.httpserver import HttpServer
 from regional.packet import identity_digest, node_text
 from regional.packetcbor import split_sequence
 from regional.service import network_app
 from registry.clock import ManualClock
 from registry.errors import PacketError
+from registry.httpserver import HttpServer
 from tests.regional.support import KEY, SCHEMA, D, FakeRegistry, make_network, numbered, packet
 
 
