@@ -16,6 +16,7 @@ from gateway.disposition import Disposition, Outcome
 from gateway.merge import Candidate, Merge
 from gateway.plan import Plan
 from gateway.resolution import Cell, Walk
+from regional.batch import Batch
 from regional.packet import Packet, identity_digest
 from registry.cell import Address, CellRecord, Naming
 from registry.record import decode_cell, encode_cell
@@ -143,7 +144,8 @@ class Simulated:
                 if ask.network in broken:
                     outcomes[ask.network] = Outcome(Disposition.FAILED, "simulated", 0.0)
                 else:
-                    merge.add(ask.network, self.holders[ask.network].nearest(point, k, arms, ask.within), {})
+                    found = self.holders[ask.network].nearest(point, k, arms, ask.within)
+                    merge.add(ask.network, Batch.of_packets(found), {})
                     outcomes[ask.network] = Outcome(Disposition.ANSWERED, None, 0.0)
                 plan.network_done(ask.network)
         certificate = certify(

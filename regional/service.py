@@ -174,16 +174,16 @@ async def _nearest(request: web.Request) -> web.Response:
     serial = network.serial
     result = await network.nearest(query)
     if request.headers.get("Accept") == "application/cbor":
-        body = cbor2.dumps(
-            {
-                "serial": serial,
-                "packets": result.packets,
-                "tied": dict(result.tied),
-                "truncated": result.truncated,
-            }
-        )
-        return web.Response(body=body, content_type="application/cbor")
+        return web.Response(body=_in_cbor(serial, result), content_type="application/cbor")
     return web.Response(body=await asyncio.to_thread(_in_json, serial, result), content_type="application/json")
+
+
+def _in_cbor(serial: int, result: NearestResult) -> bytes:
+    """The packets' own bytes stand in the reply as they are; everything before them is small."""
+    head = cbor2.dumps(
+        {"serial": serial, "tied": dict(result.tied), "truncated": result.truncated, "packets": [None] * 0}
+    )
+    return head[:-1] + array_head(len(result.packets)) + b"".join(result.packets)
 
 
 def _in_json(serial: int, result: NearestResult) -> bytes:
