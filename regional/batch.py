@@ -7,12 +7,13 @@ made for all of them; a Packet is made for those that are kept. All are checked 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from regional.packet import MAX_NODE, MAX_TEXT, Fingerprint, Packet
+from regional.packet import MAX_NODE, MAX_TEXT, Packet
+from regional.packetcbor import Fingerprint
 from registry.errors import PacketError
 
 _F4: Final = np.dtype("<f4")
@@ -41,6 +42,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def __iter__(self) -> Iterator[Packet]:
+        return map(self.packet, range(len(self)))
+
     @classmethod
     def of(cls, members: Sequence[_Members], home: tuple[str, bytes, str], d: int) -> Batch:
         """Check decoded packets, all of the home (domain, first 8 bytes of the space, network) and dimension d.
@@ -57,11 +61,11 @@ class Batch:
                 raise PacketError(f"a packet has a fingerprint that is not {d} float32")
             if any(type(node) is not bytes or not 0 < len(node) <= MAX_NODE for node in nodes):
                 raise PacketError(f"a packet has a node that is not 1 to {MAX_NODE} bytes")
-            if any(each is not None and not (type(each) is str and 0 < len(each) <= MAX_TEXT) for each in actions):
+            if not all(each is None or _is_text(each) for each in actions):
                 raise PacketError("a packet has an action that is not a short text")
             if not all(map(_sound, members)):
                 raise PacketError("a packet has a seq, time, weight or outcome of the wrong type, or is withdrawn")
-        except (KeyError, TypeError, AttributeError):
+        except (LookupError, TypeError, AttributeError):
             raise PacketError("a packet lacks a member, or is no map") from None
         block = np.frombuffer(b"".join(fingerprints), dtype=_F4).reshape(len(members), d)
         if not np.isfinite(block).all():
@@ -101,12 +105,19 @@ class Batch:
 def _sound(m: _Members) -> bool:
     """Whether the members that are not columns have the types of a packet that is not withdrawn."""
     t0, time, weight = m[6], m[7], m.get(11, 1.0)
-    if not (m[0] == 1 and type(m[5]) is int and type(t0) is float and type(time) is float and type(weight) is float):
+    if not (
+        m[0] == 1
+        and type(m[5]) is int
+        and 0 <= m[5] < 1 << 64
+        and type(t0) is float
+        and type(time) is float
+        and type(weight) is float
+    ):
         return False
     if not (math.isfinite(t0) and math.isfinite(time) and 0.0 <= weight < math.inf and 14 not in m):
         return False
     for name, value in m[10].items():
-        if type(name) is not str or not (value is None or _is_number(value) or _is_duration(value)):
+        if not _is_text(name) or not (value is None or _is_number(value) or _is_duration(value)):
             return False
     return True
 
@@ -117,3 +128,7 @@ def _is_number(value: object) -> bool:
 
 def _is_duration(value: object) -> bool:
     return type(value) is list and len(value) == 2 and _is_number(value[0]) and type(value[1]) is bool
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and 0 < len(value) <= MAX_TEXT

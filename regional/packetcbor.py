@@ -56,6 +56,11 @@ def _head(major: int, number: int) -> bytes:
     raise PacketError(f"packet: {number} does not fit 64 bits")
 
 
+def array_head(n: int) -> bytes:
+    """The head of an array of n items."""
+    return _head(4, n)
+
+
 _BYTES_HEADS = tuple(_head(2, n) for n in range(MAX_BYTES + 1))
 _TRUE, _FALSE, _NULL = b"\xf5", b"\xf4", b"\xf6"
 

@@ -18,7 +18,7 @@ from regional.deposit import Rejection
 from regional.engine import NearestQuery, NearestResult
 from regional.network import Network
 from regional.packet import Packet, node_from_text
-from regional.packetcbor import split_sequence
+from regional.packetcbor import array_head, split_sequence
 from registry.errors import Conflict, DocumentError, KindredError, QuestionError, TooLarge, Unavailable, UnknownName
 from registry.fingerprint import from_wire
 from registry.jsontext import loads
@@ -180,9 +180,7 @@ async def _nearest(request: web.Request) -> web.Response:
 
 def _in_cbor(serial: int, result: NearestResult) -> bytes:
     """The packets' own bytes stand in the reply as they are; everything before them is small."""
-    head = cbor2.dumps(
-        {"serial": serial, "tied": dict(result.tied), "truncated": result.truncated, "packets": [None] * 0}
-    )
+    head = cbor2.dumps({"serial": serial, "tied": dict(result.tied), "truncated": result.truncated, "packets": []})
     return head[:-1] + array_head(len(result.packets)) + b"".join(result.packets)
 
 

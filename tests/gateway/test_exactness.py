@@ -114,7 +114,9 @@ def test_arms_that_live_in_different_places_on_a_deep_tree() -> None:
     holders = []
     for number in range(12):
         actions = random.choice(ACTIONS, size=300).tolist()
-        points = np.round(random.normal(size=(300, 3)) * 2) / 2 + np.array([[homes[action], 0, 0] for action in actions])
+        points = np.round(random.normal(size=(300, 3)) * 2) / 2 + np.array(
+            [[homes[action], 0, 0] for action in actions]
+        )
         holders.append(Holder(f"n{number}", points.astype(np.float32), actions))
     federation = Simulated(holders, cluster, ACTIONS)
     assert len(federation.cells) > 5
