@@ -212,6 +212,15 @@ def test_a_lease_lapses_and_a_renewal_takes_it_up(registry: Registry[ManualClock
     assert renewed.until == now + 240
 
 
+def test_a_lease_runs_from_when_it_was_signed_however_late_it_comes(registry: Registry[ManualClock]) -> None:
+    now = registry.clock.now()
+    registry.enrolment.cover("north", signed("north", 1, now - 100))
+    registry.clock.advance(20)
+    held = registry.enrolment.holding("north")
+    assert held is not None
+    assert held.lapsed(registry.clock)
+
+
 def test_a_clock_set_back_prolongs_no_lease(registry: Registry[ManualClock]) -> None:
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now() + 50))
     registry.clock.jump(-3600)

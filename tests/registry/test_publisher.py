@@ -312,6 +312,26 @@ async def test_a_domain_that_fails_ages_alone_and_recovers(
     assert (await eye.look()).regions("north")
 
 
+async def test_a_failed_domain_does_not_look_fresh_between_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = open_registry(tmp_path, ManualClock(), PublisherTimes(retry_s=20.0))
+    await registry.publisher.tick()
+    serial = registry.publisher.state("crash.vehicles").serial
+    registry.enrolment.cover("north", signed("north", 1, registry.clock.now()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Press, "build", lambda *_: 1 / 0)
+        await settle(registry)
+    registry.enrolment.cover("west", signed("west", 1, registry.clock.now()))
+    await settle(registry, 5)
+    assert registry.publisher.state("drives").serial > serial
+    assert registry.publisher.state("crash.vehicles").serial == serial
+    assert registry.publisher.troubles() == {"crash.vehicles": "unforeseen ZeroDivisionError"}
+    await settle(registry, 20)
+    assert registry.publisher.troubles() == {}
+    registry.journal.close()
+
+
 async def test_a_full_disk_stops_publication_and_not_service(
     registry: Registry[ManualClock], watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
