@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gateway.certificate import Certificate
 from gateway.disposition import Outcome
 from gateway.merge import Candidate
+from regional.packet import node_text
 
 VERSION = 1
 
@@ -98,7 +99,7 @@ def _neighbour(candidate: Candidate) -> dict[str, object]:
     packet = candidate.packet
     return {
         "network": candidate.network,
-        "node": packet.node_text,
+        "node": node_text(packet.node),
         "distance": candidate.distance2**0.5,
         "action": packet.action,
         "t0": packet.t0,

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.question import Question
+from regional.client import NearestRequest
 from registry.cell import Naming
 from registry.errors import QuestionError
-from registry.fingerprint import check_space, encode, from_wire, to_base64
+from registry.fingerprint import check_space, encode, from_wire
 from registry.region import Vector
 from registry.schema import Schema
 
@@ -32,19 +33,18 @@ class Asking:
     def query(self) -> Vector:
         return self.fingerprint.astype(np.float64)
 
-    def request(self, within: Mapping[str, float]) -> dict[str, object]:
-        """The body of `POST /v1/nearest` for this question."""
-        body: dict[str, object] = {
-            "space": self.schema.space.hex(),
-            "fingerprint": to_base64(self.fingerprint),
-            "k": self.question.k,
-            "per": self.question.per,
-        }
-        if self.actions is not None:
-            body["actions"] = list(self.actions)
-        if within:
-            body["within"] = within[""] if self.arms == ("",) else dict(within)
-        return body
+    def request(self, network: str, within: Mapping[str, float]) -> NearestRequest:
+        """What one network is asked."""
+        return NearestRequest(
+            domain=self.question.domain,
+            network=network,
+            space=self.schema.space,
+            fingerprint=self.fingerprint,
+            k=self.question.k,
+            per="action" if self.arms != ("",) else "all",
+            actions=self.actions,
+            within=(within.get("") if self.arms == ("",) else within) or None,
+        )
 
 
 def understand(question: Question, schema: Schema, naming: Naming) -> Asking:

@@ -118,11 +118,11 @@ def certify(
             reached = np.array([truncated[name].get(arm, np.inf) for arm in arms])
             lower = np.maximum(standing.lower[row], reached)
             miss(lower, np.where(np.isfinite(reached), standing.counts[row], 0), "truncated", network=name)
-    for row in np.flatnonzero(walk.failed | walk.closed):
-        address = walk.address(int(row))
-        reason = "unresolved" if walk.failed[row] else "unopened"
-        lower = np.full(len(arms), walk.lower[row])
-        miss(lower, walk.counts[row], reason, cell=".".join(map(str, reversed(address))))
+    for closed in np.flatnonzero(walk.failed | walk.closed).tolist():
+        address = walk.address(closed)
+        reason = "unresolved" if walk.failed[closed] else "unopened"
+        lower = np.full(len(arms), walk.lower[closed])
+        miss(lower, walk.counts[closed], reason, cell=".".join(map(str, reversed(address))))
     if () in walk.unresolved:
         within[:] = 0.0
         missing.append(Missing(None, "", "unresolved", 0.0, k * len(arms)))

@@ -189,9 +189,7 @@ class FederationConfig:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not among domains: {', '.join(self.domains)}")
         for other in self.networks.values():
             if other.process == network.process and other.listen != network.listen:
-                raise ConfigError(
-                    f"{place}.listen: process {network.process!r} listens on {other.listen} already, not {network.listen}"
-                )
+                raise ConfigError(f"{place}.listen: process {network.process!r} listens on {other.listen} already")
             if other.process != network.process and other.listen == network.listen and network.listen.port:
                 raise ConfigError(
                     f"{place}.listen: {network.listen} is taken by process {other.process!r}; choose another port"

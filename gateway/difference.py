@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from gateway.estimate import NO_SPREAD, TOO_FEW, Estimate, Mean, Proportion, RestrictedMean
-from gateway.interval import LEVEL, Interval, normal_quantile, t_quantile
+from gateway.interval import LEVEL, Interval, t_quantile
 
 NOT_DISTINGUISHABLE = "not distinguishable"
 DIFFERS = "differs"
@@ -15,7 +15,7 @@ DIFFERS_OBSERVATIONAL = "differs (observational: not a proof of effect)"
 
 MEANS = "difference of means, Welch"
 PROPORTIONS = "difference of proportions, Newcombe"
-RESTRICTED_MEANS = "difference of restricted means, normal"
+RESTRICTED_MEANS = "difference of restricted means, Welch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,15 @@ def _difference(first: str, second: str, a: Estimate | None, b: Estimate | None,
     if isinstance(a, Proportion) and isinstance(b, Proportion):
         return Difference(first, second, a.value - b.value, newcombe(a, b, level), level, PROPORTIONS)
     if isinstance(a, RestrictedMean) and isinstance(b, RestrictedMean):
-        return Difference(first, second, a.value - b.value, greenwood(a, b, level), level, RESTRICTED_MEANS)
+        return Difference(first, second, a.value - b.value, welch(a, b, level), level, RESTRICTED_MEANS)
     return Difference(first, second, None, None, level, TOO_FEW)
 
 
-def welch(a: Mean, b: Mean, level: float) -> Interval | None:
+def welch(a: Mean | RestrictedMean, b: Mean | RestrictedMean, level: float) -> Interval | None:
     """Unequal variances, Satterthwaite's degrees of freedom (Welch, Biometrika 34, 1947).
 
-    None where one of the two has no spread: its standard error is not known to be 0.
+    Restricted means must end at the same time. None where one of the two has no spread: its standard error is not
+    known to be 0.
     """
     if a.se == 0.0 or b.se == 0.0:
         return None
@@ -96,12 +97,3 @@ def newcombe(a: Proportion, b: Proportion, level: float) -> Interval:
     low = difference - math.hypot(a.value - of_a.low, of_b.high - b.value)
     high = difference + math.hypot(of_a.high - a.value, b.value - of_b.low)
     return Interval(max(-1.0, low), min(1.0, high))
-
-
-def greenwood(a: RestrictedMean, b: RestrictedMean, level: float) -> Interval | None:
-    """Normal interval; both means are restricted to the same time. None where one of the two has no spread."""
-    if a.se == 0.0 or b.se == 0.0:
-        return None
-    half = normal_quantile(level) * math.hypot(a.se, b.se)
-    difference = a.value - b.value
-    return Interval(max(-a.to, difference - half), min(a.to, difference + half))

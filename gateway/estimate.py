@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gateway.interval import Interval, normal_quantile, t_quantile, wilson
+from gateway.interval import Interval, t_quantile, wilson
 from gateway.kaplan_meier import Curve
 
 Vector = npt.NDArray[np.float64]
@@ -71,15 +71,14 @@ class Mean:
     @classmethod
     def of(cls, sample: Sample) -> Mean:
         """se^2 = weighted variance / (n_eff - 1), df = n_eff - 1. The sample must have n_eff > 1."""
-        # Deviations from one of the values keep the digits that a common offset would take.
+        # Deviations from one of the values: exactly 0 where all are equal, and no digits lost to a common offset.
         base = float(sample.value.min())
         total = math.fsum(sample.weight.tolist())
         shift = math.fsum((sample.weight * (sample.value - base)).tolist()) / total
         deviation = sample.value - base - shift
         variance = math.fsum((sample.weight * deviation * deviation).tolist()) / total
         df = sample.n_eff - 1.0
-        same = base == float(sample.value.max())
-        return cls(base + shift, 0.0 if same else math.sqrt(variance / df), df)
+        return cls(base + shift, math.sqrt(variance / df), df)
 
     def interval(self, level: float) -> Interval | None:
         """Student's t interval."""
@@ -108,22 +107,26 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class RestrictedMean:
-    """The mean of min(duration, to) under a Kaplan-Meier curve, and its standard error, in the outcome's unit."""
+    """The mean of min(duration, to) under a Kaplan-Meier curve; se and df as of a Mean, in the outcome's unit."""
 
     value: float
     se: float
+    df: float
     to: float
-    method = "Kaplan-Meier restricted mean, normal interval with Greenwood's variance"
+    method = "Kaplan-Meier restricted mean, t interval with Greenwood's variance"
 
     @classmethod
-    def of(cls, curve: Curve, to: float) -> RestrictedMean:
-        """Area under the curve up to `to`."""
+    def of(cls, curve: Curve, n_eff: float, to: float) -> RestrictedMean:
+        """Area under the curve up to `to`; n_eff > 1 is that of the curve's sample.
+
+        Greenwood's variance times n_eff / (n_eff - 1): where nothing is censored this is the Mean of min(duration, to).
+        """
         value, se = curve.restricted_mean(to)
-        return cls(value, se, to)
+        return cls(value, se * math.sqrt(n_eff / (n_eff - 1.0)), n_eff - 1.0, to)
 
     def interval(self, level: float) -> Interval | None:
-        """Normal interval, kept within [0, to]."""
-        half = normal_quantile(level) * self.se
+        """Student's t interval, kept within [0, to]."""
+        half = t_quantile(self.df, level) * self.se
         return Interval(max(0.0, self.value - half), min(self.to, self.value + half)) if self.se > 0 else None
 
 

@@ -65,3 +65,15 @@ def kth_distance(moments: Moments, counts: Array, k: int) -> Array:
     enough = (total >= k) & ~np.isfinite(result)
     result[enough] = high
     return result
+
+
+def least_kth_distance(lower: Array, counts: Array, k: int) -> Array:
+    """(a,): the k-th packet of an arm cannot be nearer than this, if the counts are right; infinite for fewer than k.
+
+    lower: (m,) lower bound of each region; counts: (m, a).
+    """
+    order = np.argsort(lower, kind="stable")
+    reached = np.cumsum(counts[order], axis=0) >= k
+    first = lower[order][np.argmax(reached, axis=0)] if len(lower) else np.zeros(counts.shape[1])
+    least: Array = np.where(reached.any(axis=0), first, np.inf)
+    return least

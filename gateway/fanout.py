@@ -5,13 +5,12 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.resolver import Resolver
-from regional.client import Failed, NearestReply, NetworkClient, Refused, TimedOut
+from regional.client import Failed, NearestReply, NearestRequest, NetworkClient, Refused, TimedOut
 from registry.cell import Naming
 from registry.errors import KindredError, LookupFailed
 
@@ -36,8 +35,9 @@ class Fanout:
         self._naming = naming
         self._deadline = deadline
 
-    async def ask(self, network: str, request: Mapping[str, object], lapsed: bool) -> Answered:
-        """Ask `network`; replicas in their order of priority, the next when one fails."""
+    async def ask(self, request: NearestRequest, lapsed: bool) -> Answered:
+        """Ask the network that `request` names; replicas in their order of priority, the next when one fails."""
+        network = request.network
         started = self._deadline.elapsed()
         serial, issued = 0, 0.0
         reply: NearestReply | None = None
@@ -60,7 +60,7 @@ class Fanout:
         ms = round((self._deadline.elapsed() - started) * 1000, 3)
         return Answered(network, Outcome(outcome.disposition, outcome.reason, ms), reply, serial, issued)
 
-    async def _first(self, endpoints: tuple[str, ...], request: Mapping[str, object]) -> NearestReply:
+    async def _first(self, endpoints: tuple[str, ...], request: NearestRequest) -> NearestReply:
         failure: KindredError = Failed("it has no endpoint")
         for endpoint in endpoints:
             try:

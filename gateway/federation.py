@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
-
 from gateway.answer import Answer
 from gateway.asking import Asking, understand
 from gateway.cache import Cache
@@ -24,7 +22,7 @@ from gateway.fanout import Fanout
 from gateway.journey import Journey
 from gateway.question import Question
 from gateway.resolver import Resolver
-from regional.client import NetworkClient
+from regional.client import NetworkClient, open_session
 from registry.cell import Address, Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
@@ -55,14 +53,11 @@ class Federation:
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, config: str | Path | FederationConfig, clock: Clock | None = None
-    ) -> AsyncIterator[Federation]:
+    async def open(cls, config: str | Path | FederationConfig, clock: Clock | None = None) -> AsyncIterator[Federation]:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
-        connector = aiohttp.TCPConnector(limit=0, limit_per_host=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        async with open_session() as session:
             lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
             federation = cls(
                 schemas=settings.schemas(),
@@ -161,6 +156,6 @@ class Federation:
     async def _journey(self, asking: Asking) -> Journey:
         deadline = Deadline(self.clock, asking.question.deadline_ms / 1000)
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
-        check_space(asking.schema, tree.apex.space)
+        check_space(asking.schema, tree.apex.space.hex())
         fanout = Fanout(self.resolver, self._client, asking.naming, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)

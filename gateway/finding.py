@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +24,17 @@ from gateway.estimate import (
 from gateway.interval import LEVEL, Interval
 from gateway.kaplan_meier import Curve
 from gateway.observed import Observed
+from registry.schema import Outcome
 
+FEW_BY_THEN = f"fewer than {MIN_EVENTS} events by the time to which every arm was followed"
+HALF_NOT_REACHED = "null: survival, or that limit of it, is not known to come down to 1/2"
 BEYOND = "beyond the follow-up of this arm"
 NO_SCALE = "survival of exactly 0 or 1 has no log-log interval"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """estimate is None for too few. curve: durations with enough only; horizons: where its survival is told.
+    """estimate is None for too few. curve: durations with enough only; told_at: times of its survival.
 
     unknown: members without an outcome yet; unusable: members whose value or weight cannot be used.
     """
@@ -41,7 +45,7 @@ class Finding:
     unusable: int
     estimate: Estimate | None
     curve: Curve | None
-    horizons: tuple[float, ...]
+    told_at: tuple[float, ...]
 
     def document(self) -> dict[str, object]:
         """The JSON object of the arm; nulls where unknown, `note` saying why."""
@@ -58,30 +62,36 @@ class Finding:
             "high": high,
             "adjusted": None,
             "method": self.estimate.method if self.estimate is not None else TOO_FEW,
-            "note": NO_SPREAD if self.estimate is not None and interval is None else None,
+            "note": self._note(interval),
             "networks": self.sample.networks(),
         }
         if self.kind == "duration":
             document["restricted_to"] = self.estimate.to if isinstance(self.estimate, RestrictedMean) else None
-            document["survival"] = _survival(self.curve, self.horizons) if self.curve is not None else None
+            document["survival"] = _survival(self.curve, self.told_at) if self.curve is not None else None
         return document
 
+    def _note(self, interval: Interval | None) -> str | None:
+        if self.estimate is not None:
+            return NO_SPREAD if interval is None else None
+        return FEW_BY_THEN if self.curve is not None else None
 
-def findings_of(
-    arms: Mapping[str, Arm], observed: Observed, kind: str, horizons: tuple[float, ...]
-) -> dict[str, Finding]:
+
+def findings_of(arms: Mapping[str, Arm], observed: Observed, outcome: Outcome) -> dict[str, Finding]:
     """One per arm. Restricted means of all arms end at the same time, so that they can be compared."""
+    kind = outcome.kind
     samples = {action: arm.sample(observed) for action, arm in arms.items()}
     ready = {action: sample for action, sample in samples.items() if enough(sample, kind)}
     curves: dict[str, Curve] = {}
     estimates: dict[str, Estimate] = {}
+    told_at: tuple[float, ...] = ()
     if kind == "duration":
         curves = {action: curve_of(sample) for action, sample in ready.items()}
-        to = _restriction(curves.values(), horizons)
-        horizons = horizons or (to / 2.0, to)
+        horizon = outcome.horizon_s / outcome.unit_s if outcome.horizon_s is not None else None
+        to = _restriction(curves.values(), horizon)
+        told_at = (to / 2.0, to) if horizon is None else (horizon,)
         for action, curve in curves.items():
             if np.count_nonzero(ready[action].event & (ready[action].value <= to)) >= MIN_EVENTS:
-                estimates[action] = RestrictedMean.of(curve, to)
+                estimates[action] = RestrictedMean.of(curve, ready[action].n_eff, to)
     else:
         method = Proportion if kind == "binary" else Mean
         estimates = {action: method.of(sample) for action, sample in ready.items()}
@@ -90,34 +100,32 @@ def findings_of(
         members = arms[action].members
         unknown = int(np.count_nonzero(observed.unknown[members]))
         unusable = len(members) - unknown - len(sample.value)
-        findings[action] = Finding(
-            kind, sample, unknown, unusable, estimates.get(action), curves.get(action), horizons
-        )
+        findings[action] = Finding(kind, sample, unknown, unusable, estimates.get(action), curves.get(action), told_at)
     return findings
 
 
-def _restriction(curves: Iterable[Curve], horizons: Sequence[float]) -> float:
-    """How long every arm was followed, and no longer than the last horizon.
+def _restriction(curves: Iterable[Curve], horizon: float | None) -> float:
+    """How long every arm was followed, and no longer than the horizon.
 
     Where every curve comes down to 0 nothing ends the follow-up: then the longest duration of all.
     """
     limits = [(curve.followed_to, float(curve.times[-1])) for curve in curves]
     followed = min((known for known, _ in limits), default=0.0)
     longest = max((last for _, last in limits), default=0.0)
-    return min(followed, longest, *horizons[-1:])
+    return min(followed, longest, math.inf if horizon is None else horizon)
 
 
-def _survival(curve: Curve, horizons: Iterable[float]) -> dict[str, object]:
-    """Median and survival at each horizon, each with low, high and a note where one is null."""
+def _survival(curve: Curve, times: Iterable[float]) -> dict[str, object]:
+    """Median and survival at each time, each with low, high and a note where one is null."""
     median, low, high = curve.median(LEVEL)
     return {
         "median": {
             "estimate": median,
             "low": low,
             "high": high,
-            "note": None if None not in (median, low, high) else "null: survival, or its limit, stays above 1/2",
+            "note": None if None not in (median, low, high) else HALF_NOT_REACHED,
         },
-        "at": [_survival_at(curve, time) for time in horizons],
+        "at": [_survival_at(curve, time) for time in times],
     }
 
 

@@ -44,8 +44,8 @@ def wilson(proportion: float, n: float, level: float) -> Interval:
 def log_log(survival: Vector, variance_sum: Vector, level: float) -> tuple[Vector, Vector]:
     """(low, high), each (m,), for S(t) on the log(-log S) scale (Kalbfleisch and Prentice, 1980).
 
-    variance_sum: Greenwood's sum of d / (n (n - d)) up to t. Where S(t) is 0 or 1, which have no place on that
-    scale, low = high = S(t): no interval.
+    variance_sum: Greenwood's sum of d / (n (n - d)) up to t. NaN where S(t) is 0 or 1, which have no place on
+    that scale.
     """
     inside = (survival > 0.0) & (survival < 1.0)
     within = np.where(inside, survival, 0.5)
@@ -54,4 +54,4 @@ def log_log(survival: Vector, variance_sum: Vector, level: float) -> tuple[Vecto
     spread = np.minimum(normal_quantile(level) * error / -np.log(within), 700.0)
     low = np.minimum(within ** np.exp(spread), within)
     high = np.maximum(within ** np.exp(-spread), within)
-    return np.where(inside, low, survival), np.where(inside, high, survival)
+    return np.where(inside, low, np.nan), np.where(inside, high, np.nan)

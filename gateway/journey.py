@@ -85,12 +85,11 @@ class Journey:
             found = await asyncio.gather(*(self._look_up(address) for address in wanted))
             self._take_cells(found)
             for address, looked in found:
-                failed = isinstance(looked, LookupFailed)
                 steps.append(
                     {
                         "name": self.tree.naming.cell(self.tree.apex.generation, address),
                         "records": None if isinstance(looked, LookupFailed) else len(looked.value.records),
-                        "reason": looked.detail if failed else None,
+                        "reason": looked.detail if isinstance(looked, LookupFailed) else None,
                     }
                 )
         return steps
@@ -188,7 +187,7 @@ class Journey:
 
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
-        return await self._fanout.ask(ask.network, self._asking.request(ask.within), lapsed)
+        return await self._fanout.ask(self._asking.request(ask.network, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
         opened = []

@@ -59,7 +59,7 @@ def _bounds(outcome: Outcome) -> tuple[float, float]:
 
 def _number(raw: object) -> float:
     """NaN where it is no number, or one beyond float64."""
-    if type(raw) is float:
+    if isinstance(raw, float):
         return raw
     if isinstance(raw, int) and -MAX_MAGNITUDE <= raw <= MAX_MAGNITUDE:
         return float(raw)

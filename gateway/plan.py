@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.expectation import Array, kth_distance
+from gateway.expectation import Array, kth_distance, least_kth_distance
 from gateway.merge import Merge
 from gateway.resolution import Walk
 from registry.cell import Address
@@ -125,7 +125,9 @@ class Plan:
     def _expected_radius(self) -> Array:
         if self._estimated_at != self._walk.cells_opened:
             live = (self._walk.network >= 0) | self._walk.closed
-            self._estimate = kth_distance(self._walk.moments(live), self._walk.counts[live], self._k)
+            counts, lower = self._walk.counts[live], self._walk.lower[live]
+            estimate = kth_distance(self._walk.moments(live), counts, self._k)
+            self._estimate = np.maximum(estimate, least_kth_distance(lower, counts, self._k))
             self._estimated_at = self._walk.cells_opened
         return self._estimate
 
@@ -154,5 +156,5 @@ class Plan:
     def _within(self, radius: Array) -> list[str]:
         standing = self.standing()
         reached = ((standing.lower <= radius) & (standing.counts > 0)).any(axis=1)
-        rows = [row for row in np.flatnonzero(reached) if standing.names[row] not in self._asked]
+        rows = [row for row in np.flatnonzero(reached).tolist() if standing.names[row] not in self._asked]
         return [standing.names[row] for row in sorted(rows, key=lambda row: float(standing.lower[row].min()))]

@@ -42,8 +42,9 @@ class Cell:
         """(m, a) packets per record and arm; for the one arm "" all `wanted` actions (None: every action)."""
         if tuple(arms) == ("",):
             columns = [i for i, action in enumerate(self.actions) if wanted is None or action in wanted]
-            return self.counts[:, columns].sum(axis=1, keepdims=True)
-        result = np.zeros((len(self.records), len(arms)))
+            summed: Array = self.counts[:, columns].sum(axis=1, keepdims=True)
+            return summed
+        result: Array = np.zeros((len(self.records), len(arms)))
         for column, arm in enumerate(arms):
             if arm in self.actions:
                 result[:, column] = self.counts[:, self.actions.index(arm)]

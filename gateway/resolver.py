@@ -10,7 +10,7 @@ from gateway.cache import Cache, Kept
 from gateway.resolution import Cell
 from registry.cell import Address, Naming
 from registry.lookup import Lookups, NetworkInfo
-from registry.record import ApexText
+from registry.texts import ApexText
 
 # A lookup that many wait for goes on beyond the deadline of the first of them.
 LOOKUP_TIMEOUT_S = 5.0

@@ -29,15 +29,11 @@ def synthesise(
     actions: Sequence[str],
     study: str,
     bandwidth_floor: float,
-    *,
-    horizons: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, object]:
     """The `synthesis` member of an answer: one object per outcome, ready for JSON, null where unknown.
 
     actions: the arms, in the schema's order; none means that all neighbours are one arm, named "".
     study: "observational" or "randomised". bandwidth_floor: a distance >= 0.
-    horizons: per duration outcome, times in its unit at which survival is told, the greatest being where means
-    are restricted to; without, both end where the follow-up of some arm ends.
     """
     arms = arms_of(neighbours, actions, bandwidth_floor)
     # Everybody together is a neighbourhood only where the neighbours are the k nearest over all.
@@ -45,14 +41,15 @@ def synthesise(
     result: dict[str, object] = {}
     for name, outcome in outcomes.items():
         observed = Observed.of(outcome, neighbours.outcomes)
-        times = tuple(sorted((horizons or {}).get(name, ())))
-        findings = findings_of(arms, observed, outcome.kind, times)
-        overall = findings_of(whole, observed, outcome.kind, times).get(NO_ACTION)
+        findings = findings_of(arms, observed, outcome)
+        overall = findings_of(whole, observed, outcome).get(NO_ACTION)
         pairs = differences({action: finding.estimate for action, finding in findings.items()})
         result[name] = {
+            "label": outcome.label,
             "kind": outcome.kind,
             "unit": outcome.unit,
             "better": outcome.better,
+            "horizon_s": outcome.horizon_s,
             "study": study,
             "level": LEVEL,
             "actions": {action: finding.document() for action, finding in findings.items()},

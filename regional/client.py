@@ -18,8 +18,10 @@ import aiohttp
 import cbor2
 import orjson
 
+from regional.batch import Batch
 from regional.deposit import DepositReport
-from regional.packet import Fingerprint, Packet
+from regional.packet import Packet
+from regional.packetcbor import Fingerprint
 from registry import jsontext
 from registry.errors import DocumentError, KindredError, PacketError
 
@@ -98,7 +100,7 @@ class NearestReply:
     """
 
     serial: int
-    packets: list[Packet]
+    packets: Batch
     tied: Mapping[str, int]
     truncated: bool
 
@@ -120,7 +122,7 @@ class CoverageState:
 
 def open_session(connections: int = 512) -> aiohttp.ClientSession:
     """A session fit for a NetworkClient: no decompression, no cookies, no proxies from the environment."""
-    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0)
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=15.0)
     timeout = aiohttp.ClientTimeout(total=None)  # each call brings its own
     return aiohttp.ClientSession(
         connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout
@@ -245,7 +247,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _reply(body: bytes, request: NearestRequest) -> NearestReply:
     try:
-        found = cbor2.loads(body, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False)
+        found = cbor2.loads(body, max_depth=6, allow_indefinite=False, allow_duplicate_keys=False)
     except (cbor2.CBORError, ValueError, OverflowError, RecursionError) as error:
         raise Failed(f"the reply is no CBOR: {error}"[:300]) from None
     if not isinstance(found, dict) or set(found) != {"serial", "packets", "tied", "truncated"}:
@@ -256,26 +258,21 @@ def _reply(body: bytes, request: NearestRequest) -> NearestReply:
     if not isinstance(tied, dict) or not all(type(a) is str and type(n) is int and n >= 0 for a, n in tied.items()):
         raise Failed("tied is no map of action and count")
     try:
-        decoded = [Packet.from_cbor(each) for each in packets]
-    except (PacketError, TypeError) as error:
-        raise Failed(f"a packet does not decode: {error}"[:300]) from None
-    _check(decoded, request)
-    return NearestReply(serial, decoded, tied, truncated)
+        batch = Batch.of(packets, (request.domain, request.space[:8], request.network), len(request.fingerprint))
+    except PacketError as error:
+        raise Failed(error.detail) from None
+    _check(batch, request)
+    return NearestReply(serial, batch, tied, truncated)
 
 
-def _check(packets: Sequence[Packet], request: NearestRequest) -> None:
-    space8, d = request.space[:8], len(request.fingerprint)
-    arms: Counter[str] = Counter()
-    for packet in packets:
-        if (packet.domain, packet.network, packet.space8) != (request.domain, request.network, space8):
-            raise Failed("a packet is of another domain, network or space")
-        if len(packet.fingerprint) != d:
-            raise Failed(f"a packet has d={len(packet.fingerprint)}, the space has d={d}")
-        arm = packet.action or ""
-        if request.actions is not None and arm not in request.actions:
-            raise Failed(f"a packet has the action {arm!r:.60}, which was not asked for")
-        arms[arm if request.per == "action" else ""] += 1
-    if any(n > request.k for n in arms.values()):
+def _check(batch: Batch, request: NearestRequest) -> None:
+    """That everything was asked for: its action, no more than k of an arm, every node once."""
+    arms = Counter(batch.actions)
+    strays = set() if request.actions is None else arms.keys() - set(request.actions)
+    if strays:
+        raise Failed(f"a packet has the action {min(strays)!r:.60}, which was not asked for")
+    most = max(arms.values(), default=0) if request.per == "action" else len(batch)
+    if most > request.k:
         raise Failed(f"more than k={request.k} packets came back")
-    if len({packet.node for packet in packets}) != len(packets):
+    if len(set(batch.nodes)) != len(batch):
         raise Failed("a node came back twice")

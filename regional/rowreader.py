@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -127,17 +128,29 @@ def _mapped(column: Column, text: str, parse: Callable[[str], object]) -> object
     """What a text means; None where it means a missing value."""
     if text in column.map:
         return column.map[text]
-    if not text.strip("+") or text in column.missing:
+    if not text.strip("+") or text in column.missing or _as_number(text) in column.missing:
         return None
-    for part, value in column.contains.items():
-        if part in text:
-            return value
+    starts = [
+        (len(word), value)
+        for value, words in column.words.items()
+        for word in words
+        if re.search(r"(?<![A-Za-z0-9])" + re.escape(word), text)
+    ]
+    if starts:
+        return max(starts, key=lambda start: start[0])[1]
     if column.otherwise is not None:
         return column.otherwise
     if column.date is not None:
         date = _date(text, column.date)
         return date.timetuple().tm_yday if column.part == "day_of_year" else date.year
     return parse(text)
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _moment(moment: Moment) -> Callable[[Columns], float]:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from registry.kinds import Part, Text
+from registry.kind import Part, Text
 from registry.units import duration
 
 Seconds = Annotated[float, BeforeValidator(duration)]
@@ -31,16 +31,17 @@ Names = Annotated[tuple[Text, ...], BeforeValidator(_several), Field(min_length=
 class Column(Part):
     """Where a value comes from; `age` alone is short for `{column: age}`.
 
-    column: one name, or several whose texts are joined with `+`. An empty text, or one of `missing`, is a missing
-    value. `map` then replaces the whole text; `contains` gives the value of the first of its keys that occurs
-    anywhere in the text; what neither knows is `otherwise`, or where that is left out, kept as it is.
+    column: one name, or several whose texts are joined with `+`. An empty text, or one of `missing` (0 stands for 0.0
+    too), is a missing value. `map` then replaces the whole text; `words` (value: list of words) gives the value
+    of the longest of them with which a word of the text begins; what neither knows is `otherwise`, or where that is
+    left out, kept as it is.
     `date` (strptime's format) with `part` takes a number out of a date.
     """
 
     column: Names
-    missing: Annotated[list[str], Field(default_factory=list)]
+    missing: Annotated[list[str | float], Field(default_factory=list)]
     map: Annotated[dict[str, str | float | bool], Field(default_factory=dict)]
-    contains: Annotated[dict[Text, str | float | bool], Field(default_factory=dict)]
+    words: Annotated[dict[Text, list[Text]], Field(default_factory=dict)]
     otherwise: str | float | bool | None = None
     date: Text | None = None
     part: Literal["day_of_year", "year"] | None = None

@@ -7,86 +7,21 @@ difference that an expert would call one step). The formulas are in docs/fingerp
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from registry.elementary import circle, ln
-from registry.embedding import embed
+from registry.embedding import NotEuclidean, embed
+from registry.kind import MAX_STEPS, Finite, Kind, Point, Positive, Range, Text, listed, member, number, parsed
 from registry.yamltext import nearest
 
-Point = tuple[float, ...]
-
-MAX_STEPS = 10_000.0  # from one end of a range to the other; more is a slip in the scale
 MAX_VALUES = 100
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-
-class Part(BaseModel):
-    """A part of a schema document: strict types, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _pair(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Text = Annotated[str, Field(min_length=1, max_length=600)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Range = Annotated[tuple[Finite, Finite], BeforeValidator(_pair)]
-
-
-class Missing(Part):
-    """What an unknown value means: as far as `as` is from everything, and `apart` steps beside.
-
-    Without `as`, an unknown value is exactly `apart` steps from every known one.
-    """
-
-    value: Annotated[str | float | bool | None, Field(alias="as")] = None
-    apart: Annotated[float, Field(ge=0, le=MAX_STEPS)] = 0.0
-
-
-class Kind(Part):
-    """What all kinds share. weight multiplies the squared dissimilarity."""
-
-    label: Text
-    note: Text | None = None
-    weight: Positive = 1.0
-    before_action: bool = True
-    missing: Missing | None = None
-
-    @property
-    @abstractmethod
-    def expected(self) -> str:
-        """What would be right, for errors."""
-
-    @property
-    def axes(self) -> int:
-        """Coordinates that a known value takes."""
-        return 1
-
-    @abstractmethod
-    def locate(self, value: object) -> Point:
-        """Where a known value lies, in steps. Raises ValueError that says what is wrong with it."""
-
-    def parse(self, text: str) -> object:
-        """A value from its text in a file; what is no value of the kind is left for `locate` to refuse."""
-        return text
-
-    def aloof(self, apart: float) -> tuple[Point, float]:
-        """Foot and height of a point `apart` steps from every value. Raises ValueError where there is none."""
-        raise ValueError(f"a missing {self.label!r} needs `as`: the value that it is taken for (apart: {apart:g})")
-
-    @abstractmethod
-    def definition(self) -> dict[str, Any]:
-        """All that decides where values lie, for the digest of the space."""
 
 
 class Number(Kind):
@@ -121,14 +56,14 @@ class Number(Kind):
         return (low + high) / 2.0, self.scale
 
     def locate(self, value: object) -> Point:
-        number = _number(value)
-        if not self.range[0] <= number <= self.range[1]:
+        x = number(value)
+        if not self.range[0] <= x <= self.range[1]:
             raise ValueError("out of range")
         origin, step = self._origin_and_step
-        return (((ln(number) if self.log else number) - origin) / step,)
+        return (((ln(x) if self.log else x) - origin) / step,)
 
     def parse(self, text: str) -> object:
-        return _parsed(text)
+        return parsed(text)
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "unit": self.unit, "scale": self.scale, "log": self.log, "range": list(self.range)}
@@ -161,10 +96,10 @@ class Cycle(Kind):
         return self.period / (2.0 * math.pi * self.scale)
 
     def locate(self, value: object) -> Point:
-        number = _number(value)
-        if not 0 <= number <= self.period:
+        x = number(value)
+        if not 0 <= x <= self.period:
             raise ValueError("out of range")
-        turn = number / self.period
+        turn = x / self.period
         cos, sin = circle(turn if turn < 1.0 else 0.0)
         return self._radius * cos, self._radius * sin
 
@@ -176,7 +111,7 @@ class Cycle(Kind):
         return (0.0, 0.0), math.sqrt(apart * apart - self._radius * self._radius)
 
     def parse(self, text: str) -> object:
-        return _parsed(text)
+        return parsed(text)
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "unit": self.unit, "period": self.period, "scale": self.scale}
@@ -205,14 +140,14 @@ class Ordinal(Kind):
 
     @property
     def expected(self) -> str:
-        return f"one of {_listed(self.levels)}"
+        return f"one of {listed(self.levels)}"
 
     @cached_property
     def _first(self) -> float:
         return next(iter(self.levels.values()))
 
     def locate(self, value: object) -> Point:
-        return (self.levels[_member(value, self.levels)] - self._first,)
+        return (self.levels[member(value, self.levels)] - self._first,)
 
     def definition(self) -> dict[str, Any]:
         return {
@@ -248,12 +183,15 @@ class Flag(Kind):
 
 
 class Category(Kind):
-    """Values without an order: 1 apart, `within` apart inside one group, 1 - similarity where a table says so."""
+    """Values without an order. Squared dissimilarity = 1 - similarity.
+
+    similarity: of single pairs, 0 (nothing in common) to 1; else `alike` inside one group; else 0.
+    """
 
     kind: Literal["category"]
     values: Annotated[list[Text], Field(min_length=2, max_length=MAX_VALUES)] | None = None
     groups: Annotated[dict[Text, list[Text]], Field(min_length=1)] | None = None
-    within: Annotated[float, Field(gt=0, le=1)] = 0.5
+    alike: Annotated[float, Field(ge=0, lt=1)] = 0.5
     similarity: Annotated[dict[Text, dict[Text, Annotated[float, Field(ge=0, lt=1)]]], Field(default_factory=dict)]
 
     @model_validator(mode="after")
@@ -264,39 +202,47 @@ class Category(Kind):
         if len(set(names)) != len(names) or not 2 <= len(names) <= MAX_VALUES:
             raise ValueError(f"each value stands once, and there are 2 to {MAX_VALUES} of them")
         seen: set[frozenset[str]] = set()
-        for one, others in self.similarity.items():
-            for other in others:
-                for name in (one, other):
-                    if name not in names:
-                        raise ValueError(f"similarity: {name!r} is not among the values; {nearest(name, names)}")
-                if one == other or frozenset((one, other)) in seen:
-                    raise ValueError(f"similarity: {one!r} and {other!r} must be two values, and be given once")
-                seen.add(frozenset((one, other)))
-        embed(names, self._apart())
+        for one, other in self._pairs():
+            for name in (one, other):
+                if name not in names:
+                    raise ValueError(f"similarity: {name!r} is not among the values; {nearest(name, names)}")
+            if one == other or frozenset((one, other)) in seen:
+                raise ValueError(f"similarity: {one!r} and {other!r} must be two values, and be given once")
+            seen.add(frozenset((one, other)))
+        try:
+            embed(self._squares)
+        except NotEuclidean as error:
+            fault = ", ".join(repr(names[index]) for index in error.at_fault)
+            raise ValueError(
+                f"similarity: no points lie as {fault} should: what is like two values makes those two alike; raise "
+                "the lowest similarities among these, or lower the highest (it always fits where each value's "
+                "similarities add up to at most 1)"
+            ) from None
         return self
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The values in order."""
         return list(self.values if self.values is not None else chain.from_iterable((self.groups or {}).values()))
 
-    def _apart(self) -> list[list[float]]:
-        """The dissimilarities, (n, n)."""
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [(one, other) for one, others in self.similarity.items() for other in others]
+
+    @cached_property
+    def _squares(self) -> list[list[float]]:
+        """The squared dissimilarities, (n, n)."""
         group = {value: name for name, values in (self.groups or {}).items() for value in values}
+        given = {frozenset(pair): 1.0 - self.similarity[pair[0]][pair[1]] for pair in self._pairs()}
 
-        def apart(one: str, other: str) -> float:
-            if one == other:
-                return 0.0
-            given = self.similarity.get(one, {}).get(other, self.similarity.get(other, {}).get(one))
-            if given is not None:
-                return 1.0 - given
-            return self.within if one in group and group[one] == group[other] else 1.0
+        def square(one: str, other: str) -> float:
+            alike = one in group and group[one] == group[other]
+            return given.get(frozenset((one, other)), 1.0 - self.alike if alike else 1.0)
 
-        return [[apart(one, other) for other in self.names] for one in self.names]
+        return [[0.0 if one == other else square(one, other) for other in self.names] for one in self.names]
 
     @cached_property
     def _points(self) -> Mapping[str, Point]:
-        return dict(zip(self.names, embed(self.names, self._apart()), strict=True))
+        return dict(zip(self.names, embed(self._squares), strict=True))
 
     @property
     def axes(self) -> int:
@@ -304,54 +250,24 @@ class Category(Kind):
 
     @property
     def expected(self) -> str:
-        return f"one of {_listed(self.names)}"
+        return f"one of {listed(self.names)}"
 
     def locate(self, value: object) -> Point:
-        return self._points[_member(value, self._points)]
+        return self._points[member(value, self._points)]
 
     def aloof(self, apart: float) -> tuple[Point, float]:
-        table = [[*row, apart] for row in self._apart()]
-        table.append([apart] * len(table) + [0.0])
-        point = embed([*self.names, "(missing)"], table)[-1]
-        axes = len(next(iter(self._points.values())))
-        return point[:axes], point[axes] if len(point) > axes else 0.0
+        square = apart * apart
+        table = [[*row, square] for row in self._squares]
+        table.append([square] * len(table) + [0.0])
+        try:
+            point = embed(table)[-1]
+        except NotEuclidean:
+            raise ValueError(f"no point is only {apart:g} from each of the values; raise `apart`") from None
+        return point[: self.axes], point[self.axes] if len(point) > self.axes else 0.0
 
     def definition(self) -> dict[str, Any]:
-        apart = self._apart()
-        return {
-            "kind": self.kind,
-            "values": self.names,
-            "apart": [row[:index] for index, row in enumerate(apart)][1:],
-        }
+        squares = [row[:index] for index, row in enumerate(self._squares)][1:]
+        return {"kind": self.kind, "values": self.names, "squares": squares}
 
 
 AnyKind = Annotated[Number | Cycle | Ordinal | Flag | Category, Field(discriminator="kind")]
-
-
-def _number(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("not a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return value
-
-
-def _parsed(text: str) -> object:
-    try:
-        return text if "_" in text else float(text)
-    except ValueError:
-        return text
-
-
-def _member(value: object, names: Mapping[str, object]) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a text")
-    if value not in names:
-        close = nearest(value, names)
-        raise ValueError(f"not known; {close}" if close.startswith("did") else "not known")
-    return value
-
-
-def _listed(names: Mapping[str, object] | list[str]) -> str:
-    shown = list(names)
-    return ", ".join(map(repr, shown[:20])) + (f" ... ({len(shown)} in all)" if len(shown) > 20 else "")

@@ -13,7 +13,8 @@ from registry.columns import OutcomeColumns, Seconds, Table
 from registry.errors import ConfigError, SchemaError
 from registry.feature import Feature
 from registry.jsontext import digest
-from registry.kinds import AnyKind, Part, Range, Text
+from registry.kind import Part, Range, Text
+from registry.kinds import AnyKind
 from registry.yamltext import Path_, YamlText, nearest, read_yaml, validate
 
 MAX_DIMENSION = 128
@@ -189,12 +190,9 @@ def _table_problems(part: _SchemaPart, table: Table) -> Iterator[tuple[Path_, st
     if bool(part.actions) != (table.action is not None):
         yield ("table",), "`action`, the column that says which was taken, stands here if the schema has `actions`"
     if table.action is not None:
-        for text, action in [*table.action.map.items(), *table.action.contains.items()]:
+        for action in [*table.action.map.values(), *table.action.words]:
             if action not in part.actions:
-                yield (
-                    ("table", "action"),
-                    f"{text!r} means {action!r}, no action; {nearest(str(action), part.actions)}",
-                )
+                yield ("table", "action"), f"{action!r} is no action; {nearest(str(action), part.actions)}"
 
 
 def _columns_problem(outcome: _OutcomePart, columns: OutcomeColumns) -> str | None:

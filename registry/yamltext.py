@@ -24,6 +24,7 @@ from registry.errors import ConfigError, KindredError
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
+MAX_SHOWN = 20  # problems of one file
 MAX_SAFE_INTEGER = 2**53 - 1  # RFC 7493 section 2.2
 
 Path_ = tuple[str | int, ...]
@@ -190,17 +191,20 @@ def validate(
         {"line": text.line(path), "path": ".".join(map(str, path)) or "(the whole file)", "what": what}
         for path, what in found
     ]
+    more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
     raise error(
-        "\n".join(f"{text.file}:{each['line']}: {each['path']}: {each['what']}" for each in problems),
+        "\n".join(
+            [f"{text.file}:{each['line']}: {each['path']}: {each['what']}" for each in problems[:MAX_SHOWN]] + more
+        ),
         file=text.file,
         line=problems[0]["line"],
         path=problems[0]["path"],
-        problems=problems,
+        problems=problems[:MAX_SHOWN],
     )
 
 
 def _problem(model: type[BaseModel], data: Any, found: ErrorDetails) -> tuple[Path_, str]:
-    path = _path_in(data, found["loc"])
+    path = _path_in(data, found["loc"], found["type"] == "missing")
     match found["type"]:
         case "missing":
             what = "is missing; add it"
@@ -218,12 +222,12 @@ def _problem(model: type[BaseModel], data: Any, found: ErrorDetails) -> tuple[Pa
     return path, what
 
 
-def _path_in(data: Any, loc: Sequence[str | int]) -> Path_:
-    """`loc` without the parts that pydantic adds for a member of a union: they are no keys of the document."""
+def _path_in(data: Any, loc: Sequence[str | int], missing: bool) -> Path_:
+    """`loc` (its last key may be missing) without what pydantic adds for a member of a union, no key of the file."""
     path: list[str | int] = []
     for index, part in enumerate(loc):
         if isinstance(data, Mapping):
-            if part not in data and index < len(loc) - 1:
+            if part not in data and not (missing and index == len(loc) - 1):
                 continue
             data = data.get(str(part))
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
