@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from registry.clock import ManualClock
+from registry.clock import Clock
 from registry.coverage import Coverage, Renewal
 from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.journal import Journal
@@ -20,6 +20,7 @@ from registry.schema import Schema
 
 ORIGIN = "kindred.internal."
 NETWORKS = {"north": "crash.vehicles", "south": "crash.vehicles", "west": "drives"}
+AnyClock = TypeVar("AnyClock", bound=Clock)
 KEYS = {name: SigningKey(bytes([number]) * 32) for number, name in enumerate([*NETWORKS, "stranger"], 1)}
 
 
@@ -85,10 +86,10 @@ def renewal(network: str, serial: int, issued: float, lease_s: float = 120.0) ->
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Generic[AnyClock]):
     """The parts of one registry."""
 
-    clock: ManualClock
+    clock: AnyClock
     journal: Journal
     enrolment: Enrolment
     publisher: Publisher
@@ -103,11 +104,11 @@ def members(keys: Mapping[str, SigningKey] = KEYS) -> list[Member]:
 
 def open_registry(
     directory: Path,
-    clock: ManualClock,
+    clock: AnyClock,
     times: PublisherTimes | None = None,
     schemas: Mapping[str, Schema] | None = None,
     keys: Mapping[str, SigningKey] = KEYS,
-) -> Registry:
+) -> Registry[AnyClock]:
     schemas = schemas or dict.fromkeys(sorted(set(NETWORKS.values())), SCHEMA)
     journal = Journal(directory / "registry")
     domains = [

@@ -45,7 +45,7 @@ from registry.keys import SigningKey, sign_document
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
+def registry(tmp_path: Path) -> Iterator[Registry[ManualClock]]:
     opened = open_registry(tmp_path, ManualClock())
     yield opened
     opened.journal.close()
@@ -55,7 +55,7 @@ def over_the_wire(document: dict[str, Any]) -> Any:
     return loads(canonical(document))
 
 
-def test_a_signed_coverage_is_held(registry: Registry) -> None:
+def test_a_signed_coverage_is_held(registry: Registry[ManualClock]) -> None:
     now = registry.clock.now()
     assert registry.enrolment.cover("north", over_the_wire(signed("north", 4, now))) == 4
     held = registry.enrolment.holding("north")
@@ -65,7 +65,7 @@ def test_a_signed_coverage_is_held(registry: Registry) -> None:
     assert registry.enrolment.holdings("drives") == {}
 
 
-def test_a_coverage_by_another_key_is_refused(registry: Registry) -> None:
+def test_a_coverage_by_another_key_is_refused(registry: Registry[ManualClock]) -> None:
     forged = coverage("north", 1, registry.clock.now()).document(KEYS["stranger"])
     with pytest.raises(SignatureError, match="enrolled is"):
         registry.enrolment.cover("north", forged)
@@ -75,7 +75,7 @@ def test_a_coverage_by_another_key_is_refused(registry: Registry) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_altered_byte_is_accepted(registry: Registry, data: st.DataObject) -> None:
+def test_no_altered_byte_is_accepted(registry: Registry[ManualClock], data: st.DataObject) -> None:
     original = canonical(signed("north", 9, registry.clock.now(), amount=2))
     place = data.draw(st.integers(0, len(original) - 1))
     altered = bytearray(original)
@@ -91,14 +91,14 @@ def test_no_altered_byte_is_accepted(registry: Registry, data: st.DataObject) ->
     assert registry.enrolment.serial("north") == 0
 
 
-def test_who_is_not_enrolled_is_unknown(registry: Registry) -> None:
+def test_who_is_not_enrolled_is_unknown(registry: Registry[ManualClock]) -> None:
     with pytest.raises(UnknownName, match="the operator"):
         registry.enrolment.cover("nobody", {})
     with pytest.raises(UnknownName, match=r"crash\.vehicles"):
         registry.enrolment.domain("medicine")
 
 
-def test_ungranted_claims_are_refused_by_name(registry: Registry) -> None:
+def test_ungranted_claims_are_refused_by_name(registry: Registry[ManualClock]) -> None:
     now = registry.clock.now()
     with pytest.raises(NotGranted, match=r"'crash\.vehicles', not for 'drives'"):
         registry.enrolment.cover("north", signed("north", 1, now, domain="drives"))
@@ -111,14 +111,14 @@ def test_ungranted_claims_are_refused_by_name(registry: Registry) -> None:
     assert registry.enrolment.holding("north") is None
 
 
-def test_another_schema_of_the_same_space_is_taken_and_recorded(registry: Registry) -> None:
+def test_another_schema_of_the_same_space_is_taken_and_recorded(registry: Registry[ManualClock]) -> None:
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now(), schema="ab" * 32))
     held = registry.enrolment.holding("north")
     assert held is not None
     assert held.coverage.schema == "ab" * 32
 
 
-def test_serials_only_grow_and_a_repetition_is_answered_alike(registry: Registry) -> None:
+def test_serials_only_grow_and_a_repetition_is_answered_alike(registry: Registry[ManualClock]) -> None:
     now = registry.clock.now()
     document = signed("north", 7, now)
     registry.enrolment.cover("north", document)
@@ -137,7 +137,7 @@ def test_serials_only_grow_and_a_repetition_is_answered_alike(registry: Registry
     ("issued", "lease_s", "message"),
     [(61, 120, "in the future"), (-121, 120, "is over"), (0, 0.5, "at least 1"), (-11, 3600, "before")],
 )
-def test_times_must_be_credible(registry: Registry, issued: float, lease_s: float, message: str) -> None:
+def test_times_must_be_credible(registry: Registry[ManualClock], issued: float, lease_s: float, message: str) -> None:
     now = registry.clock.now()
     registry.enrolment.cover("north", signed("north", 1, now - 10))
     with pytest.raises((Conflict, DocumentError), match=message):
@@ -164,13 +164,15 @@ def odd(**changes: Any) -> dict[str, Any]:
         (odd(counts={}), "count"),
     ],
 )
-def test_geometry_that_cannot_be_served_is_refused(registry: Registry, changes: dict[str, Any], message: str) -> None:
+def test_geometry_that_cannot_be_served_is_refused(
+    registry: Registry[ManualClock], changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises((RegionError, DocumentError), match=message):
         registry.enrolment.cover("north", signed("north", 1, registry.clock.now(), **changes))
     assert registry.enrolment.serial("north") == 0
 
 
-def test_regions_below_the_least_cohort_are_refused(registry: Registry) -> None:
+def test_regions_below_the_least_cohort_are_refused(registry: Registry[ManualClock]) -> None:
     domains = [DomainEntry("crash.vehicles", schema(min_cohort=3)), DomainEntry("drives", SCHEMA, min_cohort=11)]
     enrolment = Enrolment(domains, members(), registry.journal, registry.clock, "kindred.internal.")
     now = registry.clock.now()
@@ -182,20 +184,20 @@ def test_regions_below_the_least_cohort_are_refused(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 3, {}, {"signer": 1}, {"sig": [], "v": 1}])
-def test_what_is_no_document_is_refused(registry: Registry, document: object) -> None:
+def test_what_is_no_document_is_refused(registry: Registry[ManualClock], document: object) -> None:
     with pytest.raises((DocumentError, SignatureError)):
         registry.enrolment.cover("north", document)
     with pytest.raises((DocumentError, SignatureError)):
         registry.enrolment.renew("north", document)
 
 
-def test_signed_nonsense_is_refused_by_path(registry: Registry) -> None:
+def test_signed_nonsense_is_refused_by_path(registry: Registry[ManualClock]) -> None:
     body = {key: value for key, value in signed("north", 1, 0.0).items() if key != "sig"} | {"regions": "none"}
     with pytest.raises(DocumentError, match="regions"):
         registry.enrolment.cover("north", sign_document(body, KEYS["north"]))
 
 
-def test_a_lease_lapses_and_a_renewal_takes_it_up(registry: Registry) -> None:
+def test_a_lease_lapses_and_a_renewal_takes_it_up(registry: Registry[ManualClock]) -> None:
     now = registry.clock.now()
     registry.enrolment.cover("north", signed("north", 1, now))
     registry.clock.advance(119)
@@ -210,7 +212,16 @@ def test_a_lease_lapses_and_a_renewal_takes_it_up(registry: Registry) -> None:
     assert renewed.until == now + 240
 
 
-def test_a_clock_set_back_prolongs_no_lease(registry: Registry) -> None:
+def test_a_lease_runs_from_when_it_was_signed_however_late_it_comes(registry: Registry[ManualClock]) -> None:
+    now = registry.clock.now()
+    registry.enrolment.cover("north", signed("north", 1, now - 100))
+    registry.clock.advance(20)
+    held = registry.enrolment.holding("north")
+    assert held is not None
+    assert held.lapsed(registry.clock)
+
+
+def test_a_clock_set_back_prolongs_no_lease(registry: Registry[ManualClock]) -> None:
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now() + 50))
     registry.clock.jump(-3600)
     registry.clock.advance(120)
@@ -219,7 +230,7 @@ def test_a_clock_set_back_prolongs_no_lease(registry: Registry) -> None:
     assert held.lapsed(registry.clock)
 
 
-def test_renewals_cannot_be_replayed_or_used_for_another_coverage(registry: Registry) -> None:
+def test_renewals_cannot_be_replayed_or_used_for_another_coverage(registry: Registry[ManualClock]) -> None:
     now = registry.clock.now()
     with pytest.raises(Conflict, match="send the coverage"):
         registry.enrolment.renew("north", renewal("north", 1, now))
@@ -314,7 +325,7 @@ def test_a_spoilt_entry_is_named(tmp_path: Path) -> None:
         open_registry(tmp_path, clock)
 
 
-def test_members_at_odds_are_refused(registry: Registry) -> None:
+def test_members_at_odds_are_refused(registry: Registry[ManualClock]) -> None:
     domains = [DomainEntry(name, SCHEMA) for name in sorted(set(NETWORKS.values()))]
     twice = [*members(), members()[0]]
     with pytest.raises(ConfigError, match="two networks"):

@@ -83,17 +83,17 @@ class Eye:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
+def registry(tmp_path: Path) -> Iterator[Registry[ManualClock]]:
     opened = open_registry(tmp_path, ManualClock())
     yield opened
     opened.journal.close()
 
 
 @pytest.fixture
-async def watch() -> AsyncIterator[Callable[[Registry], Any]]:
+async def watch() -> AsyncIterator[Callable[[Registry[ManualClock]], Any]]:
     servers: list[NameServer] = []
 
-    async def start(registry: Registry) -> Eye:
+    async def start(registry: Registry[ManualClock]) -> Eye:
         server = NameServer(registry.publisher.zones, "127.0.0.1", 0)
         await server.start()
         servers.append(server)
@@ -104,7 +104,7 @@ async def watch() -> AsyncIterator[Callable[[Registry], Any]]:
         await server.close()
 
 
-async def settle(registry: Registry, seconds: float = 2.0) -> None:
+async def settle(registry: Registry[ManualClock], seconds: float = 2.0) -> None:
     """Time passes in steps, and what becomes due is done."""
     for _ in range(round(seconds * 2)):
         registry.clock.advance(0.5)
@@ -112,7 +112,7 @@ async def settle(registry: Registry, seconds: float = 2.0) -> None:
 
 
 async def test_the_first_publication_says_who_is_enrolled_and_that_nobody_covers(
-    registry: Registry, watch: Any
+    registry: Registry[ManualClock], watch: Any
 ) -> None:
     eye = await watch(registry)
     assert registry.publisher.zones().by_apex == {}
@@ -129,7 +129,7 @@ async def test_the_first_publication_says_who_is_enrolled_and_that_nobody_covers
     assert north.text.serial == 0
 
 
-async def test_a_coverage_is_published_and_then_acknowledged(registry: Registry, watch: Any) -> None:
+async def test_a_coverage_is_published_and_then_acknowledged(registry: Registry[ManualClock], watch: Any) -> None:
     eye = await watch(registry)
     await registry.publisher.tick()
     registry.enrolment.cover("north", signed("north", 3, registry.clock.now(), amount=40))
@@ -152,7 +152,7 @@ async def test_a_coverage_is_published_and_then_acknowledged(registry: Registry,
     assert await registry.publisher.published("north", 2) == view.serial, "an older one is contained"
 
 
-async def test_changes_are_gathered(registry: Registry, watch: Any) -> None:
+async def test_changes_are_gathered(registry: Registry[ManualClock], watch: Any) -> None:
     await registry.publisher.tick()
     await settle(registry)
     for serial in range(1, 6):
@@ -167,7 +167,7 @@ async def test_changes_are_gathered(registry: Registry, watch: Any) -> None:
     assert registry.publisher.state("drives").generation == 0
 
 
-async def test_a_lapsed_lease_is_flagged_and_nothing_goes(registry: Registry, watch: Any) -> None:
+async def test_a_lapsed_lease_is_flagged_and_nothing_goes(registry: Registry[ManualClock], watch: Any) -> None:
     eye = await watch(registry)
     now = registry.clock.now()
     registry.enrolment.cover("north", signed("north", 1, now, amount=40))
@@ -194,14 +194,16 @@ async def test_a_lapsed_lease_is_flagged_and_nothing_goes(registry: Registry, wa
     assert not renewed.networks["north"].text.lapsed
 
 
-async def test_the_loop_wakes_for_a_lapse(registry: Registry) -> None:
+async def test_the_loop_wakes_for_a_lapse(registry: Registry[ManualClock]) -> None:
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now(), lease_s=3.0))
     await registry.publisher.tick()
     registry.clock.advance(1.0)
     assert await registry.publisher.tick() == pytest.approx(2.0)
 
 
-async def test_an_old_generation_is_served_until_no_cache_can_know_it(registry: Registry, watch: Any) -> None:
+async def test_an_old_generation_is_served_until_no_cache_can_know_it(
+    registry: Registry[ManualClock], watch: Any
+) -> None:
     eye = await watch(registry)
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now(), lease_s=1000.0))
     await registry.publisher.tick()
@@ -218,7 +220,7 @@ async def test_an_old_generation_is_served_until_no_cache_can_know_it(registry: 
     assert await eye.has_generation(old + 1)
 
 
-async def test_age_shows_and_renewals_too(registry: Registry, watch: Any) -> None:
+async def test_age_shows_and_renewals_too(registry: Registry[ManualClock], watch: Any) -> None:
     eye = await watch(registry)
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now()))
     await registry.publisher.tick()
@@ -237,7 +239,7 @@ async def test_age_shows_and_renewals_too(registry: Registry, watch: Any) -> Non
     assert view.networks["north"].text.lease_s == 600.0
 
 
-async def test_serials_never_run_ahead_of_the_clock(registry: Registry) -> None:
+async def test_serials_never_run_ahead_of_the_clock(registry: Registry[ManualClock]) -> None:
     await registry.publisher.tick()
     for serial in range(1, 30):
         registry.enrolment.cover("north", signed("north", serial, registry.clock.now()))
@@ -278,7 +280,7 @@ async def test_after_a_restart_serials_and_generations_go_on(tmp_path: Path, wat
 
 
 async def test_a_domain_that_fails_ages_alone_and_recovers(
-    registry: Registry, watch: Any, monkeypatch: pytest.MonkeyPatch
+    registry: Registry[ManualClock], watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eye = await watch(registry)
     await registry.publisher.tick()
@@ -310,8 +312,28 @@ async def test_a_domain_that_fails_ages_alone_and_recovers(
     assert (await eye.look()).regions("north")
 
 
+async def test_a_failed_domain_does_not_look_fresh_between_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = open_registry(tmp_path, ManualClock(), PublisherTimes(retry_s=20.0))
+    await registry.publisher.tick()
+    serial = registry.publisher.state("crash.vehicles").serial
+    registry.enrolment.cover("north", signed("north", 1, registry.clock.now()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Press, "build", lambda *_: 1 / 0)
+        await settle(registry)
+    registry.enrolment.cover("west", signed("west", 1, registry.clock.now()))
+    await settle(registry, 5)
+    assert registry.publisher.state("drives").serial > serial
+    assert registry.publisher.state("crash.vehicles").serial == serial
+    assert registry.publisher.troubles() == {"crash.vehicles": "unforeseen ZeroDivisionError"}
+    await settle(registry, 20)
+    assert registry.publisher.troubles() == {}
+    registry.journal.close()
+
+
 async def test_a_full_disk_stops_publication_and_not_service(
-    registry: Registry, watch: Any, monkeypatch: pytest.MonkeyPatch
+    registry: Registry[ManualClock], watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eye = await watch(registry)
     await registry.publisher.tick()
