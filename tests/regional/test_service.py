@@ -259,6 +259,7 @@ async def test_nothing_of_a_question_is_logged(base, client, session, caplog):
 
 # ---- the client against what is no network -------------------------------------------------------------------
 
+
 def members(*packets):
     return [cbor2.loads(each.to_cbor()) for each in packets]
 
