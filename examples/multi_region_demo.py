@@ -53,9 +53,9 @@ NEW_SEASON: dict[tuple[str, bytes], Packet] = {}
 ASKED = (
     ("icu.medicine", "icu.json", 100, "A woman of 67 in septic multi-organ failure: what came of others, by catheter?"),
     ("rice.agriculture", "rice.json", 30, "Half a hectare rented for a share of the harvest: which variety?"),
-    ("drives.machinery", "drives.json", 1000, "A 3 TB drive at 27 degrees: how long do they live, by brand?"),
-    ("crash.vehicles", "crash.json", 1000, "A frontal impact at 40 to 54 km/h: by belt and airbag (networks by place)"),
-    ("severity.vehicles", "crash.json", 1000, "The same, asked of networks that are cut by severity"),
+    ("drives.machinery", "drives.json", 300, "A 3 TB drive at 27 degrees: how long do they live, by brand?"),
+    ("crash.vehicles", "crash.json", 300, "A frontal impact at 40 to 54 km/h: by belt and airbag (networks by place)"),
+    ("severity.vehicles", "crash.json", 300, "The same, asked of networks that are cut by severity"),
     ("strikes.vehicles", "strikes.json", 100, "A jet meets geese at dusk: is the flight affected, by phase?"),
 )
 

@@ -82,14 +82,20 @@ class Federation:
         """
         question = question or Question.from_document(members)
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
-        journey = await self._journey(asking)
+        deadline = Deadline(self.clock, question.deadline_ms / 1000)
+        journey = await self._journey(asking, deadline)
         await journey.run()
+        if journey.generation_gone:
+            # The apex that was kept speaks of a generation that the registry has dropped since (it was restarted).
+            self.resolver.forget_tree(asking.naming)
+            journey = await self._journey(asking, deadline)
+            await journey.run()
         return journey.answer()
 
     async def resolve(self, question: Question) -> dict[str, object]:
         """Where the question would go: the walk alone, out to the distance at which K neighbours are expected."""
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
-        journey = await self._journey(asking)
+        journey = await self._journey(asking, Deadline(self.clock, question.deadline_ms / 1000))
         cells = await journey.walk()
         standing = journey.standing
         order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
@@ -153,8 +159,7 @@ class Federation:
         self.naming(domain)
         return self.schemas[domain]
 
-    async def _journey(self, asking: Asking) -> Journey:
-        deadline = Deadline(self.clock, asking.question.deadline_ms / 1000)
+    async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
         fanout = Fanout(self.resolver, self._client, asking.naming, deadline)

@@ -50,6 +50,7 @@ class Journey:
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms)
         self._lookups = 0
+        self._gone = False
         self._as_of = tree.serial
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
@@ -93,6 +94,11 @@ class Journey:
                     }
                 )
         return steps
+
+    @property
+    def generation_gone(self) -> bool:
+        """Whether a cell of the generation walked turned out not to exist any more."""
+        return self._gone
 
     @property
     def standing(self) -> Standing:
@@ -195,6 +201,7 @@ class Journey:
             self._plan.cell_done(address)
             if isinstance(looked, LookupFailed):
                 self._walk.could_not_open(address, looked.detail)
+                self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
                 self._as_of = min(self._as_of, looked.serial)
                 opened.append((address, looked.value))
