@@ -162,5 +162,5 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._client, asking.naming, deadline)
+        fanout = Fanout(self.resolver, self._client, asking.naming, asking.schema.actions, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)
