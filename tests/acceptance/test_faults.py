@@ -200,3 +200,21 @@ async def test_and_back_again(kindred: Federated, truth: Truth) -> None:
         await kindred.processes[VILLAIN].stop()
     assert answer["certificate"]["neighbours_complete"] is True
     assert places(answer) == truth.places(QUESTION)
+
+
+@pytest.mark.parametrize("per", ["action", "all"])
+async def test_outcomes_that_cannot_be_spoil_nothing(kindred: Federated, truth: Truth, port: int, per: str) -> None:
+    """Its neighbours are where it says; what it says came of them is left out where it makes no sense."""
+    odd: list[dict[str, Any]] = [{"died": 7.5}, {"died": (3.0, True)}, {"married": 1.0}, {"died": None}, {}]
+    query = truth.query(QUESTION)
+    sent = [
+        replace(packet, fingerprint=query.astype(np.float32), outcomes=outcomes)
+        for packet, outcomes in zip(of_villain(truth), odd, strict=False)
+    ]
+    reply = hostile.http(hostile.packets(*(each.to_cbor() for each in sent)))
+    async with hostile.answering(port, reply):
+        answer = await kindred.ask(**{**QUESTION, "per": per, "k": 20})
+    assert sum(each["network"] == VILLAIN for each in answer["neighbours"]) == len(sent) == 5
+    assert set(answer["synthesis"]) == {"died"}
+    for found in answer["synthesis"]["died"]["actions"].values():
+        assert found["estimate"] is None or 0 <= found["estimate"] <= 1
