@@ -34,7 +34,8 @@ from gateway.config import FederationConfig
 from gateway.federation import Federation
 from gateway.merge import Candidate
 from gateway.question import Question
-from regional.client import NetworkClient, open_session
+from regional.client import NetworkClient
+from regional.connections import Connections
 from regional.loading import load
 from regional.packet import Packet
 from regional.table import Row, read_rows
@@ -171,8 +172,8 @@ async def a_new_season(config: FederationConfig, federation: Federation) -> None
     )
     NEW_SEASON[name, new.node] = new
     question = ask_of(domain, "rice.json", 30)
-    async with open_session() as session:
-        client = NetworkClient(session)
+    async with Connections() as connections:
+        client = NetworkClient(connections)
         before = (await client.coverage(network.endpoint, 5.0)).packets
         report = await client.deposit(network.endpoint, [new], 5.0)
         stale = await client.deposit(network.endpoint, [old], 5.0)

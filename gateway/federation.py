@@ -22,7 +22,8 @@ from gateway.fanout import Fanout
 from gateway.journey import Journey
 from gateway.question import Question
 from gateway.resolver import Resolver
-from regional.client import NetworkClient, open_session
+from regional.client import NetworkClient
+from regional.connections import Connections
 from registry.cell import Address, Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
@@ -57,13 +58,13 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
-        async with open_session() as session:
+        async with Connections() as connections:
             lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,
                 lookups=lookups,
-                client=NetworkClient(session),
+                client=NetworkClient(connections),
                 clock=clock,
                 cache_entries=settings.gateway.cache,
                 deadline_s=settings.gateway.deadline,

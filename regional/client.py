@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import aiohttp
 import cbor2
 import orjson
 
 from regional.batch import Batch
+from regional.connections import BadReply, Connections
 from regional.deposit import DepositReport
 from regional.packet import Packet
 from regional.packetcbor import Fingerprint
@@ -120,20 +120,11 @@ class CoverageState:
     document: Mapping[str, Any] | None
 
 
-def open_session(connections: int = 512) -> aiohttp.ClientSession:
-    """A session fit for a NetworkClient: no decompression, no cookies, no proxies from the environment."""
-    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=15.0)
-    timeout = aiohttp.ClientTimeout(total=None)  # each call brings its own
-    return aiohttp.ClientSession(
-        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout
-    )
-
-
 class NetworkClient:
     """Asks networks. `endpoint` is the base of one: `http://127.0.0.1:7301/psu-02`."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     async def nearest(self, endpoint: str, request: NearestRequest, timeout_s: float) -> NearestReply:
         """The nearest packets. Raises Refused, TimedOut or Failed; nothing else."""
@@ -178,22 +169,19 @@ class NetworkClient:
     async def _call(self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], limit: int) -> bytes:
         """The body of a 200 in the type asked for, at most `limit` bytes long."""
         try:
-            async with self._session.request(
-                method, url, data=data, headers=headers, allow_redirects=False
-            ) as response:
-                if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise Failed("the reply is compressed, which was not asked for")
-                ok = response.status == 200
-                body = await _read(response.content, limit if ok else 65536)
-                if not ok:
-                    raise _problem(response.status, body)
-                if response.content_type != headers["Accept"]:
-                    raise Failed(f"the reply is {response.content_type:.60}, wanted {headers['Accept']}")
-                return body
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            response = await self._connections.request(method, url, headers, data, limit)
+        except (BadReply, OSError, ValueError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise Failed(f"{type(error).__name__}: {error}"[:300]) from None
+            what = str(error) if isinstance(error, BadReply) else f"{type(error).__name__}: {error}"
+            raise Failed(what[:300]) from None
+        if response.encoding != "identity":
+            raise Failed("the reply is compressed, which was not asked for")
+        if response.status != 200:
+            raise _problem(response.status, response.body)
+        if response.content_type != headers["Accept"]:
+            raise Failed(f"the reply is {response.content_type:.60}, wanted {headers['Accept']}")
+        return response.body
 
 
 def _headers(timeout_s: float, accept: str, content: str | None = None) -> dict[str, str]:
@@ -212,17 +200,6 @@ async def _deadline(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise TimedOut(f"no answer within {timeout_s * 1000:.0f} ms") from None
-
-
-async def _read(stream: aiohttp.StreamReader, limit: int) -> bytes:
-    parts: list[bytes] = []
-    room = limit
-    async for chunk in stream.iter_any():
-        room -= len(chunk)
-        if room < 0:
-            raise Failed(f"the reply is longer than {limit} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def _problem(status: int, body: bytes) -> NetworkFailure:

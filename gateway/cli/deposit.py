@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.cli.exits import Exit
 from gateway.config import FederationConfig, NetworkConfig
-from regional.client import NetworkClient, open_session
+from regional.client import NetworkClient
+from regional.connections import Connections
 from regional.loading import load
 from regional.packet import Packet
 from regional.table import Row, read_rows
@@ -88,8 +89,8 @@ async def deposit_all(
     """
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results = []
-    async with open_session() as session:
-        client = NetworkClient(session)
+    async with Connections() as connections:
+        client = NetworkClient(connections)
         with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
             for (path, domain), networks in _by_file(chosen).items():
                 task = progress.add_task(f"{domain}: {path.name}", total=None)

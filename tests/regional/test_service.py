@@ -23,8 +23,8 @@ from regional.client import (
     Refused,
     TimedOut,
     _reply,
-    open_session,
 )
+from regional.connections import Connections
 from regional.engines.writer import Writer
 from regional.packet import identity_digest, node_text
 from regional.packetcbor import split_sequence
@@ -32,7 +32,7 @@ from regional.service import network_app
 from registry.clock import ManualClock
 from registry.errors import PacketError
 from registry.httpserver import HttpServer
-from tests.regional.support import KEY, SCHEMA, D, FakeRegistry, make_network, numbered, packet
+from tests.regional.support import KEY, SCHEMA, D, FakeRegistry, make_network, packet
 
 
 @pytest.fixture
@@ -61,13 +61,14 @@ async def base(network):
 
 @pytest.fixture
 async def session():
-    async with open_session() as made:
+    async with aiohttp.ClientSession() as made:
         yield made
 
 
 @pytest.fixture
-def client(session):
-    return NetworkClient(session)
+async def client():
+    async with Connections() as connections:
+        yield NetworkClient(connections)
 
 
 def question(**changes) -> NearestRequest:
@@ -208,7 +209,7 @@ async def test_other_bad_requests(base, session):
         assert response.status == 405
 
 
-async def test_the_deadline_of_a_request_is_kept(network, session, monkeypatch):
+async def test_the_deadline_of_a_request_is_kept(network, session, client, monkeypatch):
     async def never(query):
         await asyncio.Event().wait()
 
@@ -220,7 +221,7 @@ async def test_the_deadline_of_a_request_is_kept(network, session, monkeypatch):
         )
         assert (status, "0.03 s" in problem["detail"]) == (503, True)
         with pytest.raises(TimedOut):
-            await NetworkClient(session).nearest(f"{base}/one", question(), 0.02)
+            await client.nearest(f"{base}/one", question(), 0.02)
 
 
 @pytest.mark.parametrize(
@@ -363,8 +364,3 @@ def test_sequences_split_where_the_items_end(numbers, noise):
     assert split_sequence(b"".join(items)) == items
     with suppress(PacketError):
         assert b"".join(split_sequence(noise)) == noise
-
-
-async def test_a_session_carries_no_cookies(session):
-    assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
-    assert numbered([]) == []
