@@ -1,4 +1,4 @@
-"""What changes while questions are asked: networks stop, leases lapse, the registry restarts, packets are overwritten."""
+"""What changes while questions are asked: networks stop, leases lapse, the registry restarts, packets are replaced."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 import pytest_asyncio
 
-from regional.client import NetworkClient, open_session
+from regional.client import NetworkClient
+from regional.connections import Connections
 from regional.packet import Packet, node_text
 from registry.fingerprint import encode
+from tests.acceptance import hostile
 from tests.acceptance.federated import Federated, federated, situation, until, write_slice
 from tests.acceptance.truth import Truth, check_bounded, places
 
@@ -83,8 +84,8 @@ async def deposit(kindred: Federated, *packets: Packet) -> dict[str, Any]:
 
 async def published(kindred: Federated, name: str) -> None:
     """Until everything that this network holds is in a published coverage."""
-    async with open_session() as session:
-        client = NetworkClient(session)
+    async with Connections() as connections:
+        client = NetworkClient(connections)
 
         async def done() -> bool:
             state = await client.coverage(kindred.config.networks[name].endpoint, 5.0)
@@ -191,12 +192,16 @@ async def test_a_lapsed_network_is_flagged_and_never_forgotten(kindred: Federate
     await check_whole(kindred, truth)
 
 
+async def coverages(kindred: Federated) -> dict[str, tuple[int, int]]:
+    """Of every network, how many packets and regions the registry knows."""
+    listed = (await kindred.registry_says("/v1/networks"))["networks"]
+    return {each["name"]: (each["coverage"]["packets"], each["coverage"]["regions"]) for each in listed}
+
+
 async def test_questions_go_on_while_the_registry_restarts(kindred: Federated, truth: Truth) -> None:
     """No question fails and none is wrong: before, meanwhile (from the cache), and after, with the coverages it had."""
     await check_whole(kindred, truth)
-    before = {
-        each["name"]: each["packets"] for each in (await kindred.registry_says("/v1/networks"))["networks"] if each
-    }
+    before = await coverages(kindred)
     stop = asyncio.Event()
     complete: list[bool] = []
 
@@ -210,9 +215,7 @@ async def test_questions_go_on_while_the_registry_restarts(kindred: Federated, t
     asker = asyncio.create_task(asking())
     await kindred.registry.stop()
     await kindred.registry.start()
-    after = {
-        each["name"]: each["packets"] for each in (await kindred.registry_says("/v1/networks"))["networks"] if each
-    }
+    after = await coverages(kindred)
     answered = len(complete)
     async with asyncio.timeout(20):
         while len(complete) < answered + 3:  # noqa: ASYNC110
@@ -223,28 +226,64 @@ async def test_questions_go_on_while_the_registry_restarts(kindred: Federated, t
     await check_whole(kindred, truth)
 
 
+def forget(kindred: Federated, *kinds: str) -> None:
+    """What the gateway's cache knows of this kind ("apex", "cell", "network") is gone."""
+    entries = kindred.federation.resolver.cache._entries
+    for key in [key for key in entries if isinstance(key, tuple) and key[0] in kinds]:
+        del entries[key]
+
+
 async def test_a_new_generation_under_a_cached_apex(kindred: Federated, truth: Truth) -> None:
     """The registry restarts: the generation that the gateway remembers is gone, yet the question is answered whole."""
     answer = await check_whole(kindred, truth)
     await kindred.registry.stop()
     await kindred.registry.start()
-    kindred.federation.resolver.cache._entries = type(kindred.federation.resolver.cache._entries)(
-        (key, entry) for key, entry in kindred.federation.resolver.cache._entries.items() if key[0] == "apex"
-    )
+    forget(kindred, "cell")
     again = await check_whole(kindred, truth)
     assert again["walk"]["generation"] > answer["walk"]["generation"]
 
 
-async def test_a_gateway_without_a_registry(kindred: Federated) -> None:
-    """Nothing cached and nobody to ask: 503, and why."""
+async def test_a_generation_that_is_gone_and_no_time_to_start_anew(kindred: Federated, truth: Truth) -> None:
+    """A silent network takes all the time there is: what is known by then is the answer, and it promises nothing."""
+    await check_whole(kindred, truth)
+    await kindred.processes["away"].stop()
+    await kindred.registry.stop()
+    await kindred.registry.start()
+    try:
+        async with hostile.answering(kindred.config.networks[AWAY].listen.port, hostile.silence):
+            for _ in range(3):
+                forget(kindred, "cell")
+                answer = await kindred.ask(**{**QUESTION, "deadline_ms": 300})
+                certificate = answer["certificate"]
+                assert certificate["neighbours_complete"] is False
+                within = certificate["complete_within"]
+                got = set(places(answer))
+                assert all(place in got or distance >= within for place, distance in truth.nearest(QUESTION))
+    finally:
+        await kindred.processes["away"].start()
+
+
+async def test_without_the_registry_answers_are_stale_and_say_so(kindred: Federated, truth: Truth) -> None:
+    """For a while what was known before serves on, whatever its time to live; it is never called complete."""
+    await until(lambda: found(kindred, truth))
     await kindred.registry.stop()
     try:
-        kindred.federation.resolver.cache._entries.clear()
+
+        async def stale() -> bool:
+            answer = await kindred.ask(**QUESTION)
+            assert places(answer) == truth.places(QUESTION)
+            return bool(answer["certificate"]["stale"])
+
+        await until(stale)
+        answer = await kindred.ask(**QUESTION)
+        assert answer["certificate"]["neighbours_complete"] is False
+        assert "stale" in {warning["code"] for warning in answer["warnings"]}
+        forget(kindred, "apex", "cell", "network")
         status, problem = await kindred.post("/v1/ask", {**QUESTION, "deadline_ms": 500})
         assert (status, problem["type"]) == (503, "urn:kindred:problem:lookup")
         status, ready = await kindred.get("/readyz")
         assert (status, list(ready["waiting"])) == (503, [DOMAIN])
     finally:
         await kindred.registry.start()
-        kindred.federation.resolver.cache._entries.clear()
-    assert np.isfinite((await kindred.ask(**QUESTION))["walk"]["generation"])
+        forget(kindred, "apex", "cell", "network")
+    await check_whole(kindred, truth)
