@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import random
 import socket
@@ -116,7 +117,7 @@ class Federated:
     async def post(self, path: str, body: object, content_type: str = "application/json") -> tuple[int, Document]:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         headers = {"Content-Type": content_type}
-        async with self.session.post(self.url + path, data=data, headers=headers) as response:
+        async with self.session.post(self.url + path, data=io.BytesIO(data), headers=headers) as response:
             return response.status, orjson.loads(await response.read())
 
     async def get(self, path: str) -> tuple[int, Document]:
