@@ -7,16 +7,26 @@ import base64
 import contextlib
 import io
 import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.service import gateway_app
+from registry.clock import SystemClock
+from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.httpserver import HttpServer
+from registry.journal import Journal
+from registry.keys import SigningKey
+from registry.publisher import Publisher, PublisherTimes
+from registry.service import registry_app
+from registry.zone import Ttls
 from tests.acceptance.federated import Federated, situation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -186,50 +196,72 @@ async def test_nothing_of_it_was_our_fault(kindred: Federated, caplog: pytest.Lo
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING or record.exc_info]
 
 
+POST = {"gateway": "POST /v1/ask", "registry": "PUT /v1/networks/one/coverage"}
 HALF_SENT = {
-    "nothing": b"",
-    "half a head": b"POST /v1/ask HTTP/1.1\r\nHost: x\r\n",
-    "half a body": b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-    "half a chunk": b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n{",
-    "half a second request": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz",
+    "nothing": "",
+    "half a head": "$POST HTTP/1.1\r\nHost: x\r\n",
+    "half a body": "$POST HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    "half a chunk": "$POST HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n{",
+    "half a second request": "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz",
 }
 
 
+@pytest_asyncio.fixture(loop_scope="session", params=["gateway", "registry"])
+async def impatient(
+    kindred: Federated, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[str, int]]:
+    """The gateway's and the registry's service, each with short limits; its name and its port.
+
+    tests/regional/test_service.py does the same with the networks'.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == "gateway":
+            monkeypatch.setattr("gateway.service.BODY_TIMEOUT_S", 0.1)
+            app = gateway_app(kindred.federation)
+        else:
+            clock, journal = SystemClock(), Journal(tmp_path / "registry")
+            stack.callback(journal.close)
+            domain = DomainEntry("crash.vehicles", kindred.config.schemas()["crash.vehicles"], "http://x/", None)
+            key = SigningKey.create(tmp_path / "key").public
+            member = Member("one", "crash.vehicles", key, ("http://127.0.0.1:1/one",), "embedded")
+            enrolment = Enrolment([domain], [member], journal, clock, "kindred.internal.")
+            publisher = Publisher(enrolment, journal, clock, Ttls(), PublisherTimes(), addresses=("127.0.0.1",))
+            app = registry_app(enrolment, publisher, clock, body_timeout_s=0.1)
+        server = HttpServer(app, "127.0.0.1", 0, head_s=0.2, idle_s=0.2)
+        await server.start()
+        stack.push_async_callback(server.close)
+        yield request.param, server.port
+
+
 @pytest.mark.parametrize("name", HALF_SENT)
-async def test_half_sent_requests_are_cut_off(kindred: Federated, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("gateway.service.BODY_TIMEOUT_S", 0.1)
-    server = HttpServer(gateway_app(kindred.federation), "127.0.0.1", 0, head_s=0.1, idle_s=0.2)
-    await server.start()
-    try:
-        connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(10)]
-        async with asyncio.timeout(5):
-            for _, writer in connections:
-                writer.write(HALF_SENT[name])
-            for reader, writer in connections:
-                with contextlib.suppress(ConnectionResetError):
-                    while await reader.read(65536):
-                        pass
-                writer.close()
-    finally:
-        await server.close()
+async def test_half_sent_requests_are_cut_off(impatient: tuple[str, int], name: str) -> None:
+    service, port = impatient
+    sent = HALF_SENT[name].replace("$POST", POST[service]).encode()
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+    async with asyncio.timeout(5):
+        for _, writer in connections:
+            writer.write(sent)
+        for reader, writer in connections:
+            said = b""
+            with contextlib.suppress(ConnectionResetError):
+                said = await reader.read()
+            writer.close()
+            if "body" in name or "chunk" in name:
+                assert said.startswith(b"HTTP/1.1 408 ")
+                assert b"too slowly" in said
 
 
-async def test_a_head_that_trickles_is_cut_off(kindred: Federated) -> None:
+async def test_a_head_that_trickles_is_cut_off(impatient: tuple[str, int]) -> None:
     """A byte now and then does not buy time: the head has to be whole within its limit of its first byte."""
-    server = HttpServer(gateway_app(kindred.federation), "127.0.0.1", 0, head_s=0.2, idle_s=0.2)
-    await server.start()
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        cut = asyncio.create_task(reader.read())
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionError):
-                for byte in b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"x" * 1000:
-                    if cut.done():
-                        break
-                    writer.write(bytes([byte]))
-                    await asyncio.sleep(0.01)
-            with contextlib.suppress(ConnectionError):
-                assert await cut == b""
-        writer.close()
-    finally:
-        await server.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient[1])
+    cut = asyncio.create_task(reader.read())
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            for byte in b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"x" * 1000:
+                if cut.done():
+                    break
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.01)
+        with contextlib.suppress(ConnectionError):
+            assert await cut == b""
+    writer.close()
