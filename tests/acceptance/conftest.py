@@ -29,6 +29,7 @@ domains:
   severity.vehicles: {schema: $ROOT/examples/domains/crash.yaml}
   strikes.vehicles: {schema: $ROOT/examples/domains/strikes.yaml}
   nobody.machinery: {schema: $ROOT/examples/domains/drives.yaml}
+  trial.vehicles: {schema: $ROOT/examples/domains/crash.yaml}
 networks:
   icu-{cat1}:
     domain: icu.medicine
@@ -63,17 +64,22 @@ networks:
     each: {dvcat: [1-9km/h, 10-24, 25-39, 40-54, 55+]}
   strikes-{state}:
     domain: strikes.vehicles
-    process: hall
-    listen: @hall
+    process: skies
+    listen: @skies
     data: $HOME/aircraft_wildlife_strikes.csv
     each: {state: {column: state, parts: 5}}
+  trial: {domain: trial.vehicles, process: hall, listen: @hall}
+  trial-data: {domain: trial.vehicles, process: hall, listen: @hall, where: {frontal: 1}}
 gateway: {listen: @gateway}
 """
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def kindred(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federated]:
-    """All domains, a few hundred rows each; nobody covers nobody.machinery, drives-empty holds nothing."""
+    """All domains, a few hundred rows each; nobody covers nobody.machinery, drives-empty holds nothing.
+
+    The networks of trial.vehicles are for tests that deposit.
+    """
     home = tmp_path_factory.mktemp("kindred")
     for name, every in SLICES.items():
         write_slice(name, home, every)
