@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
 from registry.cell import Address
 from registry.clock import Clock
-from registry.errors import LookupFailed
+from registry.errors import LookupFailed, PacketError
 
 WARNINGS = {
     "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
@@ -208,11 +209,17 @@ class Journey:
         self._walk.opened(opened)
 
     def _take_answer(self, answered: Answered) -> None:
+        reply = answered.reply
+        if reply is not None:
+            try:
+                self._merge.add(answered.network, reply.packets, reply.tied)
+            except PacketError as error:
+                failed = Outcome(Disposition.FAILED, f"a packet does not decode: {error.detail}", answered.outcome.ms)
+                answered = replace(answered, outcome=failed, reply=None)
+            else:
+                if reply.truncated:
+                    self._truncated[answered.network] = self._merge.reached(answered.network)
         self._answered[answered.network] = answered
-        if answered.reply is not None:
-            self._merge.add(answered.network, answered.reply.packets, answered.reply.tied)
-            if answered.reply.truncated:
-                self._truncated[answered.network] = self._merge.reached(answered.network)
         self._plan.network_done(answered.network)
 
     def _relied(self) -> list[Relied]:

@@ -40,9 +40,8 @@ class _Arm:
         self.kth2 = np.inf
 
     def add(self, distance2: Vector, batch: int, rows: npt.NDArray[np.int64]) -> None:
-        near = distance2 <= self.kth2
-        source = np.stack([np.full(int(near.sum()), batch), rows[near]], axis=1)
-        self.distance2 = np.concatenate([self.distance2, distance2[near]])
+        source = np.stack([np.full(len(rows), batch), rows], axis=1)
+        self.distance2 = np.concatenate([self.distance2, distance2])
         self.source = np.concatenate([self.source, source])
         if len(self.distance2) >= self._k:
             self.kth2 = float(np.partition(self.distance2, self._k - 1)[self._k - 1])
@@ -63,11 +62,13 @@ class Merge:
         self._last: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in arms}
 
     def add(self, network: str, batch: Batch, tied: Mapping[str, int]) -> None:
-        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm."""
+        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm.
+
+        Raises PacketError where a packet that may be kept does not decode; nothing of the network is kept then.
+        """
         if not len(batch):
             return
-        number = len(self._batches)
-        self._batches.append((network, batch))
+        news: list[tuple[str, float, Vector, npt.NDArray[np.int64]]] = []
         distance2 = squared_distances(batch.fingerprints.astype(np.float64), self._query)
         actions = np.array(batch.actions, dtype=object)
         for name, arm in self._arms.items():
@@ -78,8 +79,16 @@ class Merge:
             else:
                 rows = np.flatnonzero([action in self._wanted for action in batch.actions])
             if len(rows):
-                self._last[name][network] = (float(distance2[rows].max()), tied.get(name, 0))
-                arm.add(distance2[rows], number, rows)
+                kept = rows[distance2[rows] <= arm.kth2]
+                kept = kept[np.argsort(distance2[kept], kind="stable")]
+                last = float(distance2[kept[self._k - 1]]) if len(kept) >= self._k else np.inf
+                batch.decode(kept[distance2[kept] <= last].tolist())
+                news.append((name, float(distance2[rows].max()), distance2[kept], kept))
+        number = len(self._batches)
+        self._batches.append((network, batch))
+        for name, last, near, kept in news:
+            self._last[name][network] = (last, tied.get(name, 0))
+            self._arms[name].add(near, number, kept)
 
     def radius(self) -> Vector:
         """(a,): the K-th distance per arm, rounded up; infinite where fewer than K are known."""
