@@ -23,7 +23,7 @@ from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
 from registry.cell import Address
 from registry.clock import Clock
-from registry.errors import LookupFailed, PacketError
+from registry.errors import LookupFailed
 
 WARNINGS = {
     "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
@@ -55,6 +55,7 @@ class Journey:
         self._as_of = tree.serial
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
+        self._within: dict[str, Mapping[str, float]] = {}
         self._tasks: set[asyncio.Task[Opened | Answered]] = set()
 
     async def run(self) -> None:
@@ -79,6 +80,8 @@ class Journey:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        self._drop_the_faulty()
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -194,6 +197,7 @@ class Journey:
 
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
+        self._within[ask.network] = ask.within
         return await self._fanout.ask(self._asking.request(ask.network, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
@@ -209,18 +213,29 @@ class Journey:
         self._walk.opened(opened)
 
     def _take_answer(self, answered: Answered) -> None:
-        reply = answered.reply
-        if reply is not None:
-            try:
-                self._merge.add(answered.network, reply.packets, reply.tied)
-            except PacketError as error:
-                failed = Outcome(Disposition.FAILED, f"a packet does not decode: {error.detail}", answered.outcome.ms)
-                answered = replace(answered, outcome=failed, reply=None)
-            else:
-                if reply.truncated:
-                    self._truncated[answered.network] = self._merge.reached(answered.network)
         self._answered[answered.network] = answered
+        if answered.reply is not None:
+            self._merge.add(answered.network, answered.reply.packets, answered.reply.tied)
+            if answered.reply.truncated:
+                self._truncated[answered.network] = self._merge.reached(answered.network)
         self._plan.network_done(answered.network)
+
+    def _drop_the_faulty(self) -> None:
+        """Networks whose neighbours turn out to be no packets count as failed.
+
+        The others were asked within a radius that rested on them, so each is complete only that far.
+        """
+        while (fault := self._merge.faulty()) is not None:
+            network, why = fault
+            answered = self._answered[network]
+            failed = Outcome(Disposition.FAILED, f"a packet does not decode: {why}", answered.outcome.ms)
+            self._answered[network] = replace(answered, outcome=failed, reply=None)
+            self._merge.drop(network)
+            for name, within in self._within.items():
+                reached = self._truncated.get(name, {})
+                self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
+                    arm: r for arm, r in reached.items() if arm not in within
+                }
 
     def _relied(self) -> list[Relied]:
         return [

@@ -7,7 +7,7 @@ that is kept is decoded whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -94,18 +94,13 @@ class Batch:
         first = packets[0]
         return cls.of(raw, (first.domain, first.space8, first.network), len(first.fingerprint))
 
-    def decode(self, rows: Iterable[int]) -> None:
-        """Make sure that these are packets through and through. Raises PacketError."""
-        for row in rows:
-            if row not in self._packets:
-                packet = Packet.from_cbor(self._raw[row])
-                if packet.tombstone:
-                    raise PacketError("a packet is withdrawn")
-                self._packets[row] = packet
-
     def packet(self, row: int) -> Packet:
-        """One of them, whole. Raises PacketError."""
-        self.decode((row,))
+        """One of them, whole. Raises PacketError where it is none."""
+        if row not in self._packets:
+            packet = Packet.read_cbor(self._raw[row])
+            if packet.tombstone:
+                raise PacketError("a packet is withdrawn")
+            self._packets[row] = packet
         return self._packets[row]
 
 
