@@ -28,6 +28,7 @@ from registry.errors import LookupFailed
 WARNINGS = {
     "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
     "nobody-covers": "No network covers this domain yet.",
+    "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
@@ -53,6 +54,7 @@ class Journey:
         self._lookups = 0
         self._gone = False
         self._as_of = tree.serial
+        self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
@@ -135,7 +137,7 @@ class Journey:
             arms=asking.arms,
             k=asking.question.k,
             as_of=self._as_of,
-            stale=False,
+            stale=self._stale,
             coverage=self._relied(),
         )
         return Answer(
@@ -209,6 +211,7 @@ class Journey:
                 self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
                 self._as_of = min(self._as_of, looked.serial)
+                self._stale = self._stale or looked.stale
                 opened.append((address, looked.value))
         self._walk.opened(opened)
 
@@ -278,8 +281,10 @@ class Journey:
 
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []
-        if not certificate.neighbours_complete:
+        if certificate.missing:
             codes.append("incomplete")
+        if certificate.stale:
+            codes.append("stale")
         if not self.tree.apex.generation:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:
