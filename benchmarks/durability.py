@@ -17,7 +17,8 @@ from benchmarks.live import configuration
 from benchmarks.report import Figure, Report
 from gateway.cli.up import Processes
 from gateway.config import FederationConfig, NetworkConfig
-from regional.client import NetworkClient, NetworkFailure, open_session
+from regional.client import NetworkClient, NetworkFailure
+from regional.connections import Connections
 from regional.packet import Packet, node_text
 from registry.schema import Schema
 
@@ -43,8 +44,9 @@ async def _run(report: Report) -> None:
     path = configuration("durability", _only_one)
     config = FederationConfig.from_yaml(path)
     network = config.networks[NETWORK]
-    async with Processes(config, path) as processes, open_session() as session:
-        depositors = Depositors(network, config.schemas()[network.domain], session)
+    async with Processes(config, path) as processes, Connections() as connections, aiohttp.ClientSession() as session:
+        client = NetworkClient(connections)
+        depositors = Depositors(network, config.schemas()[network.domain], client, session)
         wrong = 0
         for _ in range(KILLS):
             depositing = asyncio.create_task(depositors.until_it_fails())
@@ -67,11 +69,13 @@ def _only_one(document: dict[str, Any]) -> None:
 class Depositors:
     """Concurrent depositors, each of nodes of its own, and what they were told is kept. Packets follow from seq."""
 
-    def __init__(self, network: NetworkConfig, schema: Schema, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, network: NetworkConfig, schema: Schema, client: NetworkClient, session: aiohttp.ClientSession
+    ) -> None:
         self._network = network
         self._schema = schema
         self._session = session
-        self._client = NetworkClient(session)
+        self._client = client
         self._acknowledged: dict[bytes, int] = {}
         self._sent: dict[bytes, int] = {}
         self._seq = 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from benchmarks.federations import free_port
 from benchmarks.report import ROOT
 from gateway.cli.deposit import deposit_all
 from gateway.cli.up import Processes
@@ -47,25 +47,12 @@ def configuration(name: str, change: Callable[[dict[str, Any]], None] = lambda _
     shared: dict[str, str] = {}
     for place in (document["registry"], document["gateway"], *document["networks"].values()):
         for key in place.keys() & {"dns", "http", "listen"}:
-            place[key] = shared.setdefault(place[key], f"127.0.0.1:{_free_port()}")
+            place[key] = shared.setdefault(place[key], f"127.0.0.1:{free_port()}")
         if "data" in place:
             place["data"] = str(ROOT / place["data"])
     path = home / "federation.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
-
-
-def _free_port() -> int:
-    """A port that both UDP and TCP can have."""
-    while True:
-        with closing(socket.socket()) as tcp, closing(socket.socket(type=socket.SOCK_DGRAM)) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @asynccontextmanager
