@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,6 +57,7 @@ class Journey:
         self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
+        self._within: dict[str, Mapping[str, float]] = {}
         self._tasks: set[asyncio.Task[Opened | Answered]] = set()
 
     async def run(self) -> None:
@@ -80,6 +82,8 @@ class Journey:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        self._drop_the_faulty()
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -195,6 +199,7 @@ class Journey:
 
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
+        self._within[ask.network] = ask.within
         return await self._fanout.ask(self._asking.request(ask.network, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
@@ -217,6 +222,23 @@ class Journey:
             if answered.reply.truncated:
                 self._truncated[answered.network] = self._merge.reached(answered.network)
         self._plan.network_done(answered.network)
+
+    def _drop_the_faulty(self) -> None:
+        """Networks whose neighbours turn out to be no packets count as failed.
+
+        The others were asked within a radius that rested on them, so each is complete only that far.
+        """
+        while (fault := self._merge.faulty()) is not None:
+            network, why = fault
+            answered = self._answered[network]
+            failed = Outcome(Disposition.FAILED, f"a packet does not decode: {why}", answered.outcome.ms)
+            self._answered[network] = replace(answered, outcome=failed, reply=None)
+            self._merge.drop(network)
+            for name, within in self._within.items():
+                reached = self._truncated.get(name, {})
+                self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
+                    arm: r for arm, r in reached.items() if arm not in within
+                }
 
     def _relied(self) -> list[Relied]:
         return [
