@@ -31,7 +31,7 @@ MOST = 20  # packets in one deposit
 READERS = 16
 UNDER_STRACE = 40  # deposits of each depositor
 PATIENCE_S = 10.0
-TRACED = "trace=fdatasync,fsync,msync,pwrite64,pwritev,recvfrom,recvmsg,sendto,sendmsg"
+TRACED = "trace=fdatasync,fsync,msync,pwrite64,pwritev,writev,recvfrom,recvmsg,sendto,sendmsg"
 O_DSYNC = 0o10000
 
 
@@ -257,7 +257,7 @@ class Trace:
         if name in ("fdatasync", "fsync", "msync"):
             self.syncs += 1
             self._synced = self._first_page is not None and begun > self._first_page
-        elif name in ("pwrite64", "pwritev"):
+        elif name in ("pwrite64", "pwritev", "writev"):
             if int(descriptor) not in self.synchronous:
                 self._first_page = begun if self._first_page is None else self._first_page
                 return

@@ -36,6 +36,7 @@ DOMAIN = "crash.vehicles"
 QUESTIONS = 200
 EVERY_STOPPED = 3  # each third network is stopped (it accepts and says nothing), the others are killed
 KS = (1, 10, 100)
+MEMBERS = 0.3  # of the questions; with K=1 of a member's own fingerprint, most networks are too far to be missed
 DEADLINE_MS = 1000
 START_S = 60.0
 
@@ -54,7 +55,7 @@ async def _run(report: Report) -> None:
         async with Federation.open(config) as federation:
             pool = Pool(config.schemas()[DOMAIN], packets_of(config, DOMAIN))
             held = await published(federation)
-            queries = pool.queries(QUESTIONS, random)
+            queries = pool.queries(QUESTIONS, random, MEMBERS)
             for query in queries[:20]:  # fill the cache, open the connections
                 await federation.ask(question(DOMAIN, pool.schema, query, KS[0], "action"))
             tally = Tally()

@@ -121,12 +121,12 @@ class Pool:
         """Actions that have neighbours of their own; one arm "" for all."""
         return self.schema.actions if per == "action" and self.schema.actions else ("",)
 
-    def queries(self, n: int, random: np.random.Generator) -> list[Fingerprint]:
+    def queries(self, n: int, random: np.random.Generator, members: float = MEMBERS) -> list[Fingerprint]:
         """Somebody like the members: halfway between two; and some members themselves, where ties are."""
         chosen = []
         for _ in range(n):
             pair = random.choice(len(self.nodes), 2, replace=False)
-            if random.random() < MEMBERS:
+            if random.random() < members:
                 pair = pair[:1]
             chosen.append(self.points[pair].mean(axis=0).astype(np.float32))
         return chosen
