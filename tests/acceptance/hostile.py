@@ -60,7 +60,7 @@ def packets(*found: bytes, serial: object = 1, tied: object = None, truncated: o
     return cbor2.dumps(
         {
             "serial": serial,
-            "packets": [cbor2.loads(packet) for packet in found],
+            "packets": list(found),
             "tied": {} if tied is None else tied,
             "truncated": truncated,
         }

@@ -90,12 +90,14 @@ def lie(truth: Truth, name: str) -> hostile.Reply:
         ),
         "counts that cannot be": hostile.packets(tied={"none+none": -1}),
         "a serial that is none": hostile.packets(serial="new"),
+        "packets that are none": hostile.packets(b"\xa0", b"", b"\xff"),
+        "packets without end": hostile.packets(*(b"" for _ in range(50_000))),
     }
     return hostile.http(bodies[name])
 
 
 NO_NETWORKS: dict[str, tuple[hostile.Reply, str, str]] = {
-    "nothing": (hostile.nothing, "failed", "Disconnected"),
+    "nothing": (hostile.nothing, "failed", "closed"),
     "silence": (hostile.silence, "timed out", "no answer within"),
     "a trickle": (hostile.trickle, "timed out", "no answer within"),
     "an endless body": (hostile.endless_body, "failed", "longer than"),
@@ -129,6 +131,8 @@ LIES = {
     "a tombstone": "",
     "counts that cannot be": "tied",
     "a serial that is none": "serial",
+    "packets that are none": "packet",
+    "packets without end": "",
 }
 
 
