@@ -97,6 +97,8 @@ class Pool:
         self.networks = np.array([packet.network for packet in packets])
         self.actions = np.array([packet.action or "" for packet in packets])
         self.points: Vector = np.asfortranarray([packet.fingerprint for packet in packets], dtype=np.float64)
+        self._rows = {arm: np.flatnonzero(self.actions == arm) for arm in schema.actions}
+        self._rows[""] = np.arange(len(packets))
 
     def distances2(self, query: Fingerprint) -> Vector:
         """(n,): in float64, with the summation order of the federation's own."""
@@ -111,11 +113,11 @@ class Pool:
 
     def truth(self, distances2: Vector, k: int, per: str, without: str | None = None) -> list[list[Neighbour]]:
         """The neighbours by brute force, a list per arm; `without` one network's packets."""
-        there = np.ones(len(self.nodes), dtype=np.bool_) if without is None else self.networks != without
-        return [
-            self.nearest(distances2, k, np.flatnonzero(there & (self.actions == arm) if arm else there))
-            for arm in self.arms(per)
-        ]
+        found = []
+        for arm in self.arms(per):
+            rows = self._rows[arm]
+            found.append(self.nearest(distances2, k, rows if without is None else rows[self.networks[rows] != without]))
+        return found
 
     def arms(self, per: str) -> tuple[str, ...]:
         """Actions that have neighbours of their own; one arm "" for all."""

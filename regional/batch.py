@@ -8,6 +8,7 @@ that is kept is decoded whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -18,11 +19,10 @@ from regional.packet import MAX_NODE, MAX_TEXT, Packet
 from regional.packetcbor import FLOAT32, MAX_BYTES, Fingerprint, bytes_head, home_of, text_of
 from registry.errors import PacketError
 
-_Places = npt.NDArray[np.intp]
-_Octets = npt.NDArray[np.uint8]
+_Offsets = npt.NDArray[np.intp]
 
 
-def _lengths(*items: tuple[int, int]) -> _Places:
+def _lengths(*items: tuple[int, int]) -> _Offsets:
     """Octets of the item that begins with each octet; 0 where none of these begins so."""
     table = np.zeros(256, dtype=np.intp)
     for head, length in items:
@@ -30,11 +30,14 @@ def _lengths(*items: tuple[int, int]) -> _Places:
     return table
 
 
+# Heads of CBOR items, RFC 8949 section 3.1.
+_MAP: Final = 0xA0
+_BYTES: Final = 0x40
+_LONG_BYTES, _LONG_TEXT = 0x58, 0x78  # their length is in the next octet
 _UNSIGNED: Final = _lengths(*((n, 1) for n in range(24)), (0x18, 2), (0x19, 3), (0x1A, 5), (0x1B, 9))
 _FLOAT: Final = _lengths((0xF9, 3), (0xFA, 5), (0xFB, 9))
-# Longer ones have their length in the next octet.
-_NODE: Final = _lengths(*((0x40 | n, 1 + n) for n in range(1, 24)))
-_ACTION: Final = _lengths((0xF6, 1), *((0x60 | n, 1 + n) for n in range(1, 24)))
+_TEXT: Final = _lengths((0xF6, 1), *((0x60 | n, 1 + n) for n in range(1, 24)))  # text, or null
+_KEYS: Final = np.array([5, 6, 7, 8, 9], dtype=np.uint8)  # seq, t0, time, fingerprint, action
 
 
 class Batch:
@@ -65,25 +68,17 @@ class Batch:
         """
         if any(type(each) is not bytes or len(each) > MAX_BYTES for each in raw):
             raise PacketError(f"a packet is no string of at most {MAX_BYTES} octets")
+        beginning = home_of(*home)
+        if not all(each.startswith(beginning, 1) for each in raw):
+            raise PacketError("a packet is of another domain, space or network, or is no packet")
         if not raw:
             return cls(raw, np.zeros((0, d), dtype=np.float32), [], [])
-        reader = _Reader(raw)
-        reader.expect_map()
-        reader.expect(home_of(*home), "a packet is of another domain, space or network, or is no packet")
-        nodes = reader.nodes()
-        reader.expect(b"\x05", "a packet has no seq")
-        reader.skip(_UNSIGNED, "a packet has a seq that is no number")
-        for key in (b"\x06", b"\x07"):
-            reader.expect(key, "a packet has no time")
-            reader.skip(_FLOAT, "a packet has a time that is no float")
-        reader.expect(b"\x08" + bytes_head(4 * d), f"a packet has a fingerprint that is not {d} float32")
-        fingerprints = reader.take(4 * d).view(FLOAT32)
-        reader.expect(b"\x09", "a packet has no action")
-        actions = reader.actions()
-        reader.end()
-        if not np.isfinite(fingerprints).all():
+        places = _Places.of(raw, 1 + len(beginning), d)
+        block = places.octets[places.fingerprint[:, None] + np.arange(4 * d)].view(FLOAT32)
+        if not np.isfinite(block).all():
             raise PacketError("a packet has a fingerprint that is not finite")
-        return cls(raw, fingerprints, nodes, actions)
+        actions = [_action(item) for item in places.slices(places.action, places.end)]
+        return cls(raw, block, places.slices(places.node, places.seq), actions)
 
     @classmethod
     def of_packets(cls, packets: Sequence[Packet]) -> Batch:
@@ -104,76 +99,68 @@ class Batch:
         return self._packets[row]
 
 
-class _Reader:
-    """Reads the same item of every packet at once. at: (n,) where each packet's next item begins."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where things stand in the joined octets of n packets, (n,) each: the node's own octets, the key of seq behind
+    them, the fingerprint's octets, the action's item and its end."""
 
-    def __init__(self, raw: Sequence[bytes]) -> None:
+    data: bytes
+    octets: npt.NDArray[np.uint8]
+    node: _Offsets
+    seq: _Offsets
+    fingerprint: _Offsets
+    action: _Offsets
+    end: _Offsets
+
+    @classmethod
+    def of(cls, raw: Sequence[bytes], node: int, d: int) -> _Places:
+        """node: where each packet's node item begins. Raises PacketError where something else stands in a place.
+
+        Every item is at least one octet long, so a packet that holds the last place holds those before it.
+        """
         lengths = np.fromiter(map(len, raw), dtype=np.intp, count=len(raw))
-        self._ends: _Places = np.cumsum(lengths)
-        self._at: _Places = self._ends - lengths
-        # Reading on past the last packet must not fall off: `end` finds out.
-        self._data = b"".join(raw) + bytes(MAX_BYTES)
-        self._octets: _Octets = np.frombuffer(self._data, dtype=np.uint8)
+        ends = np.cumsum(lengths)
+        # Reading on past the last packet must not fall off before the end of each is compared.
+        data = b"".join(raw) + bytes(2 * MAX_BYTES)
+        octets = np.frombuffer(data, dtype=np.uint8)
+        begin = ends - lengths
+        at = begin + node
+        long_node = octets[at] == _LONG_BYTES
+        own = at + 1 + long_node
+        length = np.where(long_node, octets[at + 1], octets[at] - _BYTES).astype(np.intp)
+        seq = own + length
+        step_seq = _UNSIGNED[octets[seq + 1]]
+        t0 = seq + 1 + step_seq
+        step_t0 = _FLOAT[octets[t0 + 1]]
+        time = t0 + 1 + step_t0
+        step_time = _FLOAT[octets[time + 1]]
+        head = bytes_head(4 * d)
+        fingerprint_key = time + 1 + step_time
+        fingerprint = fingerprint_key + 1 + len(head)
+        action_key = fingerprint + 4 * d
+        action = action_key + 1
+        step_action = _TEXT[octets[action]]
+        step_action = np.where(octets[action] == _LONG_TEXT, 2 + octets[action + 1].astype(np.intp), step_action)
+        end = action + step_action
+        keys = octets[np.stack([seq, t0, time, fingerprint_key, action_key])]
+        heads = octets[fingerprint_key[:, None] + 1 + np.arange(len(head))]
+        sound = (
+            ((octets[begin] & 0xF0) == _MAP).all()
+            and (long_node | (octets[at] > _BYTES) & (octets[at] < _LONG_BYTES)).all()
+            and ((length > 0) & (length <= MAX_NODE)).all()
+            and (keys == _KEYS[:, None]).all()
+            and np.stack([step_seq, step_t0, step_time, step_action]).all()
+            and (heads == np.frombuffer(head, dtype=np.uint8)).all()
+            and (end <= ends).all()
+        )
+        if not sound:
+            raise PacketError(f"a packet does not begin as one with a node, seq, times, {d} float32 and an action does")
+        return cls(data, octets, own, seq, fingerprint, action, end)
 
-    def expect_map(self) -> None:
-        if ((self._octets[self._at] & 0xF0) != 0xA0).any():
-            raise PacketError("a packet is no map")
-        self._at = self._at + 1
-
-    def expect(self, wanted: bytes, wrong: str) -> None:
-        """Every packet goes on with these octets."""
-        if (self.take(len(wanted)) != np.frombuffer(wanted, dtype=np.uint8)).any():
-            raise PacketError(wrong)
-
-    def take(self, length: int) -> _Octets:
-        """The next `length` octets of each, (n, length)."""
-        taken: _Octets = self._octets[self._within(self._at)[:, None] + np.arange(length)]
-        self._at = self._at + length
-        return taken
-
-    def skip(self, lengths: _Places, wrong: str) -> None:
-        step = lengths[self._octets[self._within(self._at)]]
-        if not step.all():
-            raise PacketError(wrong)
-        self._at = self._at + step
-
-    def nodes(self) -> list[bytes]:
-        """The strings of octets that come next; 1 to MAX_NODE octets each."""
-        begin, head = self._next()
-        long = head == 0x58
-        step = np.where(long, 2 + self._octets[begin + 1].astype(np.intp), _NODE[head])
-        skipped = np.where(long, 2, 1)
-        if not step.all() or (step - skipped > MAX_NODE).any():
-            raise PacketError(f"a packet has a node that is not 1 to {MAX_NODE} octets")
-        self._at = begin + step
-        return self._slices(begin + skipped)
-
-    def actions(self) -> list[str]:
-        """The texts that come next, "" for null."""
-        begin, head = self._next()
-        length = _ACTION[head]
-        self._at = begin + np.where(head == 0x78, 2 + self._octets[begin + 1].astype(np.intp), length)
-        if not (self._at > begin).all():
-            raise PacketError("a packet has an action that is no text")
-        return [_action(item) for item in self._slices(begin)]
-
-    def end(self) -> None:
-        """What was read lies within each packet."""
-        if (self._at > self._ends).any():
-            raise PacketError("a packet ends too early")
-
-    def _within(self, at: _Places) -> _Places:
-        if (at >= self._ends).any():
-            raise PacketError("a packet ends too early")
-        return at
-
-    def _next(self) -> tuple[_Places, _Octets]:
-        begin = self._within(self._at)
-        return begin, self._octets[begin]
-
-    def _slices(self, begin: _Places) -> list[bytes]:
-        data = self._data
-        return [data[a:b] for a, b in zip(begin.tolist(), self._at.tolist(), strict=True)]
+    def slices(self, begin: _Offsets, end: _Offsets) -> list[bytes]:
+        """The octets between places, n of them."""
+        data = self.data
+        return [data[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
 
 
 @lru_cache(maxsize=4096)

@@ -85,9 +85,9 @@ def test_another_home_is_named(home: tuple[str, bytes, str], d: int, says: str) 
     [
         ([5], "octets"),
         ([b"\xa0" * 997], "octets"),
-        ([b""], "no map"),
-        ([packet().to_cbor()[:45]], "another domain|too early|no time|no float|float32"),
-        ([cbor2.dumps([1, 2])], "no map"),
+        ([b""], "another domain"),
+        ([packet().to_cbor()[:45]], "does not begin"),
+        ([cbor2.dumps([1, 2])], "another domain"),
     ],
 )
 def test_what_is_wrong_is_named(raw: list[bytes], says: str) -> None:

@@ -293,7 +293,7 @@ def changed(**members):
         (changed(truncated=0), {}, Failed, "wrong type"),
         (changed(tied={"a": -1}), {}, Failed, "tied"),
         (changed(tied={"a": 1.5}), {}, Failed, "tied"),
-        (changed(packets=[b"x"]), {}, Failed, "no map"),
+        (changed(packets=[b"x"]), {}, Failed, "no packet"),
         (changed(packets=[1]), {}, Failed, "octets"),
         (changed(packets=members(packet(1), packet(1))), {}, Failed, "twice"),
         (changed(packets=members(*map(packet, range(4)))), {}, Failed, "more than k=3"),
