@@ -78,10 +78,11 @@ def squared_distances(points: Vector, origin: Vector) -> Vector:
     The order of summation is fixed so that every machine gets the same bits: the distance is part of the
     total order of neighbours.
     """
-    total = np.zeros(len(points), dtype=np.float64)
-    for axis in range(points.shape[1]):
-        difference = points[:, axis] - origin[axis]
-        total += difference * difference
+    squares = np.subtract(points.T, origin[:, None], order="C")
+    np.multiply(squares, squares, out=squares)
+    total: Vector = np.zeros(len(points), dtype=np.float64)
+    for axis in squares:
+        total += axis
     return total
 
 
