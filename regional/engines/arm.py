@@ -101,7 +101,7 @@ class Arm:
         else:
             reach2 = within * within * (1.0 + 1e-12) if within < 1e18 else np.inf
             rows = self._coarse.candidates(query, k, min(reach2, limit2))
-        distances2 = squared_distances(self._points[rows].astype(np.float64), query)
+        distances2 = squared_distances(np.take(self._points, rows, axis=0).astype(np.float64), query)
         if within != np.inf:
             inside = np.sqrt(distances2) <= within
             rows, distances2 = rows[inside], distances2[inside]
@@ -156,7 +156,7 @@ class Arm:
 
 def total_order(distances2: Float64s, digests: Callable[[Rows], Digests]) -> Rows:
     """The order by squared distance, then by identity digest; `digests` gives those of the indices asked for."""
-    order = np.argsort(distances2, kind="stable")
+    order = np.argsort(distances2)
     ordered = distances2[order]
     same = ordered[1:] == ordered[:-1]
     if same.any():  # only those of equal distance change places, among each other

@@ -31,10 +31,14 @@ Rows = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blocks:
-    """Block i holds the places starts[i] to starts[i + 1] - 1, all of them within its bounds."""
+    """Block i holds the places starts[i] to starts[i + 1] - 1, all of them within its bounds.
+
+    centres: those of the bounds, about.
+    """
 
     starts: npt.NDArray[np.intp]
     bounds: Bounds
+    centres: Points
 
     @classmethod
     def of(cls, points: Points, stopped: Callable[[], bool]) -> tuple[Blocks, Rows]:
@@ -48,11 +52,11 @@ class Blocks:
             centre[i], lo[i], hi[i] = exact.mean(axis=0), exact.min(axis=0), exact.max(axis=0)
             radius[i] = np.sqrt(squared_distances(exact, centre[i]).max()) * _ROUNDING
         starts = np.cumsum([0, *map(len, parts)])
-        return cls(starts, Bounds(centre, radius, lo, hi)), np.concatenate(parts)
+        return cls(starts, Bounds(centre, radius, lo, hi), centre.astype(np.float32)), np.concatenate(parts)
 
     def nearest(self, query: Vector, wanted: int) -> list[Run]:
         """Blocks with centres near the query that hold at least `wanted` places together, or all."""
-        offset = self.bounds.centre - query
+        offset = self.centres - query.astype(np.float32)
         order = np.argsort(np.einsum("ij,ij->i", offset, offset))
         held = np.cumsum(np.diff(self.starts)[order])
         return self._runs(order[: int(np.searchsorted(held, wanted)) + 1])

@@ -35,9 +35,13 @@ from regional.engines.blocks import Blocks, Run
 from registry.region import Vector
 
 BLOCKS_ABOVE: Final = 1 << 16  # points; fewer are read in little more time than choosing blocks takes
-_BLOCK: Final = 1 << 19  # numbers; larger products make OpenBLAS wake its threads, which costs more than it saves
+_BLOCK: Final = 1 << 18  # numbers; from 460,800 on OpenBLAS wakes its threads, which costs more than it saves
 _CHUNK: Final = 1 << 16  # points measured at once where all are, so that what is borrowed stays small
 _GROUPS: Final = 16  # per wanted point: the least of each group bounds the k-th least nearly as well as a sort
+_STRIDE: Final = 8
+_FEW: Final = 16  # times k: of fewer places blocks spare little
+_TRIALS: Final = 16
+_TRIED_K: Final = 50
 _TINY: Final = 1e-35  # what float32 loses below its normal range
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
@@ -52,6 +56,7 @@ class Coarse:
         self.used = 0  # places, voids too
         self.voids = 0
         self.blocks: Blocks | None = None
+        self._sparing = False  # whether choosing blocks costs less than it saves
         self._centre: Vector = np.zeros(d, dtype=np.float64)
         self._points = np.empty((0, d), dtype=np.float32)
         self._norms = np.empty(0, dtype=np.float32)  # infinite: a void
@@ -72,6 +77,7 @@ class Coarse:
         for start in range(0, len(points), _CHUNK):
             places = np.arange(start, min(start + _CHUNK, len(points)))
             made._write(places, points[order[places]])
+        made._sparing = made._spares(made.blocks)
         return made
 
     @property
@@ -133,18 +139,10 @@ class Coarse:
 
     def candidates(self, query: Vector, k: int, limit2: float) -> Places:
         """Rows among which are the k nearest and all that tie with the last, of those within sqrt(limit2)."""
-        centred = (query - self._centre).astype(np.float32)
-        exact = centred.astype(np.float64)
-        norm = float(exact @ exact)
-        twice = np.float32(-2.0) * centred
+        twice, norm = self._question(query)
         runs = [(0, self.used)]
-        if self.blocks is not None:
-            reach2 = limit2
-            if k <= self.used - self.voids:
-                _, norms, products = self._measure(self.blocks.nearest(query, 2 * k) + self._tail(), twice)
-                kth = self._kth_upper(norms, products, k) + norm * (1.0 + self._margin)
-                reach2 = min(limit2, kth * (1.0 + 1e-12) + _TINY)
-            runs = self.blocks.within(query, reach2) + self._tail()
+        if self.blocks is not None and self._sparing and _FEW * k <= self.used:
+            runs = self._within_reach(self.blocks, query, k, limit2)
             if 2 * sum(end - start for start, end in runs) > self.used:
                 runs = [(0, self.used)]
         starts, norms, products = self._measure(runs, twice)
@@ -155,13 +153,32 @@ class Coarse:
         lower = norms * np.float32(1.0 - self._margin)
         lower += products
         found = np.flatnonzero(lower <= rounded)
-        shifts = np.array([run[0] for run in runs], dtype=np.intp) - starts
-        places = found + shifts[np.searchsorted(starts, found, side="right") - 1] if runs else found
+        in_run = np.diff(np.searchsorted(found, [*starts, len(norms)]))
+        places = found + np.repeat(np.array([start for start, _ in runs], dtype=np.intp) - starts, in_run)
         rows: Places = self._rows[places].astype(np.intp)
         return rows
 
-    def _tail(self) -> list[Run]:
-        return [(self._bounded, self.used)] if self.used > self._bounded else []
+    def _question(self, query: Vector) -> tuple[Points, float]:
+        """-2 Q and |Q|^2."""
+        centred = (query - self._centre).astype(np.float32)
+        exact = centred.astype(np.float64)
+        return np.float32(-2.0) * centred, float(exact @ exact)
+
+    def _within_reach(self, blocks: Blocks, query: Vector, k: int, limit2: float) -> list[Run]:
+        """Runs of places, all but which are farther than the k nearest, or than sqrt(limit2)."""
+        twice, norm = self._question(query)
+        tail = [(self._bounded, self.used)] if self.used > self._bounded else []
+        _, norms, products = self._measure(blocks.nearest(query, 2 * k) + tail, twice)
+        kth = self._kth_upper(norms, products, k) + norm * (1.0 + self._margin)
+        return blocks.within(query, min(limit2, kth * (1.0 + 1e-12) + _TINY)) + tail
+
+    def _spares(self, blocks: Blocks) -> bool:
+        """Whether questions like the points themselves leave out half of the places, on average."""
+        read = 0
+        for place in np.linspace(0, self.used - 1, _TRIALS).astype(np.intp):
+            query = self._points[place] + self._centre
+            read += sum(end - start for start, end in self._within_reach(blocks, query, _TRIED_K, math.inf))
+        return 2 * read <= _TRIALS * self.used
 
     def _measure(self, runs: list[Run], twice: Points) -> tuple[Places, Points, Points]:
         """Where each run starts in what follows; |C|^2 and -2 fl(C.Q) of every place of the runs."""
@@ -186,6 +203,12 @@ class Coarse:
         if len(upper) >= 2 * groups:
             # Points far apart share a group: those of one block would hide each other.
             upper = upper[: len(upper) // groups * groups].reshape(-1, groups).min(axis=0)
+        elif len(upper) >= 4 * k:
+            # What a sample says is too many by a little; where it is too few, it does not count.
+            sample = upper[::_STRIDE]
+            rank = min(int(k / _STRIDE + 4.0 * math.sqrt(k / _STRIDE)), len(sample) - 1)
+            below = upper[upper <= np.partition(sample, rank)[rank]]
+            upper = below if len(below) >= k else upper
         return float(np.partition(upper, k - 1)[k - 1])
 
     def _write(self, places: Places, points: Points) -> None:
