@@ -17,6 +17,7 @@ from regional.engines.coarse import BLOCKS_ABOVE, Coarse, Points
 from registry.region import squared_distances
 
 COARSE_ABOVE: Final = 512  # rows; fewer are measured in float64 at once
+_SLACK: Final = 64  # candidates beyond k; so few are sorted with the others
 
 Rows = npt.NDArray[np.intp]
 Float64s = npt.NDArray[np.float64]
@@ -105,7 +106,7 @@ class Arm:
         if within != np.inf:
             inside = np.sqrt(distances2) <= within
             rows, distances2 = rows[inside], distances2[inside]
-        if len(rows) > k:
+        if len(rows) > k + _SLACK:
             last = np.partition(distances2, k - 1)[k - 1]
             nearer = np.flatnonzero(distances2 < last)
             at_last = np.flatnonzero(distances2 == last)
@@ -115,9 +116,10 @@ class Arm:
                 at_last = at_last[leading <= np.partition(leading, wanted - 1)[wanted - 1]]
             chosen = np.concatenate((nearer, at_last))
             rows, distances2 = rows[chosen], distances2[chosen]
+            order = total_order(distances2, lambda which: self._digests[rows[which]])[:k]
         else:
-            tied = int(np.count_nonzero(distances2 == distances2.max())) if len(rows) else 0
-        order = total_order(distances2, lambda which: self._digests[rows[which]])[:k]
+            order = total_order(distances2, lambda which: self._digests[rows[which]])[:k]
+            tied = int(np.count_nonzero(distances2 == distances2[order[-1]])) if len(order) else 0
         return Found(rows[order], distances2[order], tied)
 
     def scattered(self) -> bool:

@@ -5,16 +5,17 @@ float32 roundings, u = 2^-24, and S = |C|^2 + |Q|^2. Then, for the true squared 
 
     | D - (|C|^2 + |Q|^2 - 2 C.Q) |  <= 4.01 u S     rounding c and q (each within u of its length)
     | fl(C.Q) - C.Q | * 2            <= 1.01 d u S   any order of summation (Higham 2002, section 3.1)
-    storing |C|^2, scaling, subtracting <= 4.1 u S
+    storing |C|^2, adding            <= 3.1 u S
 
-so with margin = (d + 16) u, rounded up to a multiple of 2^-23 so that 1 +- margin is exact in float32,
+so that, with z = fl(fl(|C|^2) - 2 fl(C.Q)) + |Q|^2 and margin = (d + 16) u,
 
-    |C|^2 (1 - margin) - 2 fl(C.Q) + |Q|^2 (1 - margin)  <=  D
-    |C|^2 (1 + margin) - 2 fl(C.Q) + |Q|^2 (1 + margin)  >=  D
+    z - margin S  <=  D  <=  z + margin S
 
-as computed, float64's own error in D (below 2e-14 D) included. A point is a candidate if its lower bound does
-not exceed the k-th least upper bound. Centring on the mean keeps S, and with it the slack, small where the data
-lie far from the origin.
+as computed, float64's own error in D (below 2e-14 D) included. S need not be known of each point: a point with
+z or D at most r2 has |C| <= 1.01 (|Q| + r), hence S <= 1.03 (|Q| + r)^2 + |Q|^2 (margin is below 1e-5). With r2
+the k-th least z this bounds the k-th least D, and with that as r2 it bounds the z of every point that may be no
+farther: the candidates. Centring on the mean keeps S, and with it the slack, small where the data lie far from
+the origin, and a stray far from all others does not blunt it.
 
 Many points are gathered into blocks of near ones, each in a ball and a box (`registry.region.Bounds`): the
 blocks nearest to a question give a first k-th upper bound, and a block that begins beyond it is not read. What
@@ -35,7 +36,7 @@ from regional.engines.blocks import Blocks, Run
 from registry.region import Vector
 
 BLOCKS_ABOVE: Final = 1 << 16  # points; fewer are read in little more time than choosing blocks takes
-_BLOCK: Final = 1 << 18  # numbers; from 460,800 on OpenBLAS wakes its threads, which costs more than it saves
+_BLOCK: Final = 450_000  # numbers; from 460,800 on OpenBLAS wakes its threads, which costs more than it saves
 _CHUNK: Final = 1 << 16  # points measured at once where all are, so that what is borrowed stays small
 _GROUPS: Final = 16  # per wanted point: the least of each group bounds the k-th least nearly as well as a sort
 _STRIDE: Final = 8
@@ -145,17 +146,15 @@ class Coarse:
             runs = self._within_reach(self.blocks, query, k, limit2)
             if 2 * sum(end - start for start, end in runs) > self.used:
                 runs = [(0, self.used)]
-        starts, norms, products = self._measure(runs, twice)
-        limit = self._kth_upper(norms, products, k) + 2.0 * self._margin * norm
-        if limit2 < _FLOAT32_MAX:
-            limit = min(limit, limit2 * (1.0 + 1e-12) - norm * (1.0 - self._margin))
-        rounded = np.nextafter(np.float32(min(limit + _TINY, _FLOAT32_MAX / 2)), np.float32(np.inf))
-        lower = norms * np.float32(1.0 - self._margin)
-        lower += products
-        found = np.flatnonzero(lower <= rounded)
-        in_run = np.diff(np.searchsorted(found, [*starts, len(norms)]))
-        places = found + np.repeat(np.array([start for start, _ in runs], dtype=np.intp) - starts, in_run)
-        rows: Places = self._rows[places].astype(np.intp)
+        starts, gaps = self._measure(runs, twice)
+        reach2 = min(limit2 * (1.0 + 1e-12), self._upper(self._kth(gaps, k) + norm, norm))
+        limit = self._upper(reach2, norm) - norm
+        rounded = np.nextafter(np.float32(min(limit, _FLOAT32_MAX / 2)), np.float32(np.inf))
+        found = np.flatnonzero(gaps <= rounded)
+        if runs != [(0, self.used)]:
+            in_run = np.diff(np.searchsorted(found, [*starts, len(gaps)]))
+            found += np.repeat(np.array([start for start, _ in runs], dtype=np.intp) - starts, in_run)
+        rows: Places = self._rows[found].astype(np.intp)
         return rows
 
     def _question(self, query: Vector) -> tuple[Points, float]:
@@ -168,9 +167,13 @@ class Coarse:
         """Runs of places, all but which are farther than the k nearest, or than sqrt(limit2)."""
         twice, norm = self._question(query)
         tail = [(self._bounded, self.used)] if self.used > self._bounded else []
-        _, norms, products = self._measure(blocks.nearest(query, 2 * k) + tail, twice)
-        kth = self._kth_upper(norms, products, k) + norm * (1.0 + self._margin)
-        return blocks.within(query, min(limit2, kth * (1.0 + 1e-12) + _TINY)) + tail
+        _, gaps = self._measure(blocks.nearest(query, 2 * k) + tail, twice)
+        return blocks.within(query, min(limit2, self._upper(self._kth(gaps, k) + norm, norm))) + tail
+
+    def _upper(self, reach2: float, norm: float) -> float:
+        """What D is at most where z is at most `reach2`, and the other way round."""
+        longest = math.sqrt(norm) + math.sqrt(max(reach2, 0.0))
+        return reach2 + self._margin * (1.03 * longest * longest + norm) + _TINY
 
     def _spares(self, blocks: Blocks) -> bool:
         """Whether questions like the points themselves leave out half of the places, on average."""
@@ -180,36 +183,34 @@ class Coarse:
             read += sum(end - start for start, end in self._within_reach(blocks, query, _TRIED_K, math.inf))
         return 2 * read <= _TRIALS * self.used
 
-    def _measure(self, runs: list[Run], twice: Points) -> tuple[Places, Points, Points]:
-        """Where each run starts in what follows; |C|^2 and -2 fl(C.Q) of every place of the runs."""
+    def _measure(self, runs: list[Run], twice: Points) -> tuple[Places, Points]:
+        """Where each run starts in what follows; |C|^2 - 2 C.Q of every place of the runs, infinite of a void."""
         starts = np.cumsum([0, *(end - start for start, end in runs)])
-        products = np.empty(starts[-1], dtype=np.float32)
+        gaps = np.empty(starts[-1], dtype=np.float32)
         step = max(1, _BLOCK // len(twice))
         for (start, end), to in zip(runs, starts.tolist(), strict=False):
             for first in range(start, end, step):
                 last = min(first + step, end)
-                np.dot(self._points[first:last], twice, out=products[first - start + to : last - start + to])
-        pieces = [self._norms[start:end] for start, end in runs]
-        norms = pieces[0] if len(pieces) == 1 else np.concatenate([self._norms[:0], *pieces])
-        return starts[:-1], norms, products
+                part = gaps[first - start + to : last - start + to]
+                np.dot(self._points[first:last], twice, out=part)
+                part += self._norms[first:last]
+        return starts[:-1], gaps
 
-    def _kth_upper(self, norms: Points, products: Points, k: int) -> float:
-        """At least the k-th least upper bound, |Q|^2 left out; infinite where there are fewer."""
-        if len(norms) < k:
+    def _kth(self, gaps: Points, k: int) -> float:
+        """At least the k-th least of them; infinite where there are fewer."""
+        if len(gaps) < k:
             return math.inf
-        upper = norms * np.float32(1.0 + self._margin)
-        upper += products
         groups = _GROUPS * k
-        if len(upper) >= 2 * groups:
+        if len(gaps) >= 2 * groups:
             # Points far apart share a group: those of one block would hide each other.
-            upper = upper[: len(upper) // groups * groups].reshape(-1, groups).min(axis=0)
-        elif len(upper) >= 4 * k:
+            gaps = gaps[: len(gaps) // groups * groups].reshape(-1, groups).min(axis=0)
+        elif len(gaps) >= 4 * k:
             # What a sample says is too many by a little; where it is too few, it does not count.
-            sample = upper[::_STRIDE]
+            sample = gaps[::_STRIDE]
             rank = min(int(k / _STRIDE + 4.0 * math.sqrt(k / _STRIDE)), len(sample) - 1)
-            below = upper[upper <= np.partition(sample, rank)[rank]]
-            upper = below if len(below) >= k else upper
-        return float(np.partition(upper, k - 1)[k - 1])
+            below = gaps[gaps <= np.partition(sample, rank)[rank]]
+            gaps = below if len(below) >= k else gaps
+        return float(np.partition(gaps, k - 1)[k - 1])
 
     def _write(self, places: Places, points: Points) -> None:
         centred = (points.astype(np.float64) - self._centre).astype(np.float32)
