@@ -16,7 +16,8 @@ from gateway.disposition import Disposition, Outcome
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Candidate, Merge
 from gateway.neighbours import Neighbours
-from gateway.plan import Ask, Plan, Standing
+from gateway.outlook import Standing
+from gateway.plan import Ask, Plan
 from gateway.resolution import Cell, Walk
 from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
@@ -48,7 +49,7 @@ class Journey:
         self._clock = clock
         self._walk = Walk(asking.query, asking.arms, asking.actions)
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
-        self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms)
+        self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
         self._as_of = tree.serial
         self._answered: dict[str, Answered] = {}
@@ -136,7 +137,8 @@ class Journey:
             notice=asking.schema.notice,
             k=asking.question.k,
             per=asking.question.per,
-            mode="exact",
+            mode=asking.question.mode_document(),
+            expected_recall=self._expected_recall(certificate),
             neighbours=neighbours,
             show_neighbours=asking.question.neighbours,
             tied_at_k=self._merge.tied_at_k(),
@@ -206,7 +208,8 @@ class Journey:
             self._merge.add(answered.network, answered.reply.packets, answered.reply.tied)
             if answered.reply.truncated:
                 self._truncated[answered.network] = self._merge.reached(answered.network)
-        self._plan.network_done(answered.network)
+        whole = answered.reply is not None and not answered.reply.truncated
+        self._plan.network_done(answered.network, answered=whole)
 
     def _relied(self) -> list[Relied]:
         return [

@@ -78,6 +78,10 @@ class Merge:
             ]
         )
 
+    def distances(self) -> list[Vector]:
+        """Per arm, the ascending distances of the nearest known, at most K."""
+        return [np.sqrt([each.distance2 for each in self._nearest[arm][: self._k]]) for arm in self._arms]
+
     def reached(self, network: str) -> dict[str, float]:
         """Per arm, the distance of the last packet that a network sent; 0 where it sent none."""
         ties = {arm: self._ties[arm].get(network) for arm in self._arms}

@@ -27,6 +27,9 @@ class Budget(BaseModel):
     budget: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
+Mode = Literal["exact"] | Recall | Budget
+
+
 class Question(BaseModel):
     """PROTOCOL, "Ask". Either a situation, or a fingerprint with the digest of its space (hex)."""
 
@@ -38,7 +41,7 @@ class Question(BaseModel):
     space: str | None = None
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 50
     per: Literal["action", "all"] = "action"
-    mode: Literal["exact"] | Recall | Budget = "exact"
+    mode: Mode = "exact"
     deadline_ms: Annotated[int, Field(ge=MIN_DEADLINE_MS, le=MAX_DEADLINE_MS)] = DEFAULT_DEADLINE_MS
     outcomes: list[str] | None = None
     actions: list[str] | None = None

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from registry.region import Region, squared_distances
 
 MAX_REGIONS: Final = 64
-_PER_REGION: Final = 16  # packets: finer regions prune better until the tree over them costs more than they save
+_PER_REGION: Final = 2  # packets, in small networks: the finer the regions, the fewer are asked in vain
 _GROWTH: Final = 1.5  # a packet that no region can hold without growing beyond this stays uncovered
 _ROUNDING: Final = 1.0 + 1e-12
 
@@ -31,7 +31,7 @@ def regions_of(
 ) -> tuple[list[Region], npt.NDArray[np.bool_]]:
     """Regions over fingerprints (n, d) with their actions ("" for none), and which packets they count, (n,).
 
-    About n/16 regions, at most `max_regions`, each of at least `min_cohort` packets. With `min_cohort` 1 every
+    About n/2 regions, at most `max_regions`, each of at least `min_cohort` packets. With `min_cohort` 1 every
     packet is counted; else those of a smaller cluster join the nearest region if they lie within 1.5 times its
     radius, and are left out if not. Ball: the mean and the greatest distance from it, rounded up; box: least and
     greatest on each axis.
