@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.report import Report, keep
 
-BENCHMARKS = ("main_job", "killed", "durability")
+BENCHMARKS = ("main_job", "killed", "durability", "asking")
 
 
 def main(names: list[str]) -> int:

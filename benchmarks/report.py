@@ -42,7 +42,9 @@ class Report:
         mark = {None: " ", True: "+", False: "-"}[figure.holds]
         ratio = f"  x{figure.ratio:.3g} of {figure.against}" if figure.ratio is not None else ""
         bar = f"  (bar {figure.bar})" if figure.bar else ""
-        print(f"{mark} {figure.figure:<5} {figure.name:<58} {number(figure.value)} {figure.unit}{ratio}{bar}", flush=True)
+        print(
+            f"{mark} {figure.figure:<5} {figure.name:<58} {number(figure.value)} {figure.unit}{ratio}{bar}", flush=True
+        )
         stamp = {"benchmark": self.benchmark, "machine": machine(), "date": datetime.now(UTC).isoformat("T", "seconds")}
         self.records.append({**asdict(figure), **stamp})
 
@@ -94,7 +96,10 @@ def _page(records: list[dict[str, object]]) -> str:
     for benchmark in dict.fromkeys(str(record["benchmark"]) for record in records):
         part = [record for record in records if record["benchmark"] == benchmark]
         lines += [f"## {benchmark}", "", f"{part[0]['machine']}; {part[-1]['date']}", ""]
-        lines += ["| figure | name | value | unit | against | ratio | bar | holds |", "|---|---|---|---|---|---|---|---|"]
+        lines += [
+            "| figure | name | value | unit | against | ratio | bar | holds |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
         for record in part:
             ratio = "" if record["ratio"] is None else f"{record['ratio']:.3g}"
             holds = {None: "", True: "yes", False: "**no**"}[record["holds"]]  # type: ignore[index]

@@ -17,6 +17,7 @@ from gateway.merge import Candidate, Merge
 from gateway.plan import Plan
 from gateway.question import Mode
 from gateway.resolution import Cell, Walk
+from regional.batch import Batch
 from regional.packet import Packet, identity_digest
 from registry.cell import Address, CellRecord, Naming
 from registry.record import decode_cell, encode_cell
@@ -188,7 +189,8 @@ class Simulated:
                 if ask.network in broken:
                     outcomes[ask.network] = Outcome(Disposition.FAILED, "simulated", 0.0)
                 else:
-                    merge.add(ask.network, self.pool.reply(ask.network, point, k, arms, ask.within), {})
+                    found = self.pool.reply(ask.network, point, k, arms, ask.within)
+                    merge.add(ask.network, Batch.of_packets(found), {})
                     outcomes[ask.network] = Outcome(Disposition.ANSWERED, None, 0.0)
                 plan.network_done(ask.network, answered=ask.network not in broken)
         certificate = certify(

@@ -22,7 +22,8 @@ from gateway.fanout import Fanout
 from gateway.journey import Journey
 from gateway.question import Question
 from gateway.resolver import Resolver
-from regional.client import NetworkClient, open_session
+from regional.client import NetworkClient
+from regional.connections import Connections
 from registry.cell import Address, Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
@@ -57,13 +58,13 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
-        async with open_session() as session:
+        async with Connections() as connections:
             lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,
                 lookups=lookups,
-                client=NetworkClient(session),
+                client=NetworkClient(connections),
                 clock=clock,
                 cache_entries=settings.gateway.cache,
                 deadline_s=settings.gateway.deadline,
@@ -82,14 +83,23 @@ class Federation:
         """
         question = question or Question.from_document(members)
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
-        journey = await self._journey(asking)
+        deadline = Deadline(self.clock, question.deadline_ms / 1000)
+        journey = await self._journey(asking, deadline)
         await journey.run()
+        if journey.generation_gone:
+            # The apex that was kept speaks of a generation that the registry has dropped since (it was restarted).
+            self.resolver.forget_tree(asking.naming)
+            journey = await self._journey(asking, deadline)
+            await journey.run()
         return journey.answer()
 
     async def resolve(self, question: Question) -> dict[str, object]:
-        """Where the question would go: the walk alone, out to the distance at which K neighbours are expected."""
+        """Where the question would go: the walk alone, out to the distance at which K neighbours are expected.
+
+        `forecast` says what asking would cost in the question's mode (gateway.plan.Forecast).
+        """
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
-        journey = await self._journey(asking)
+        journey = await self._journey(asking, Deadline(self.clock, question.deadline_ms / 1000))
         cells = await journey.walk()
         standing = journey.standing
         order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
@@ -99,6 +109,7 @@ class Federation:
             "generation": journey.tree.apex.generation,
             "serial": journey.tree.serial,
             "cells": cells,
+            "forecast": journey.forecast.document(),
             "networks": [
                 {
                     "name": standing.names[row],
@@ -153,8 +164,7 @@ class Federation:
         self.naming(domain)
         return self.schemas[domain]
 
-    async def _journey(self, asking: Asking) -> Journey:
-        deadline = Deadline(self.clock, asking.question.deadline_ms / 1000)
+    async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
         fanout = Fanout(self.resolver, self._client, asking.naming, deadline)

@@ -17,7 +17,8 @@ from gateway.fanout import Answered, Fanout
 from gateway.merge import Candidate, Merge
 from gateway.neighbours import Neighbours
 from gateway.outlook import Standing
-from gateway.plan import Ask, Plan
+from gateway.plan import Ask, Forecast, Plan
+from gateway.question import mode_document
 from gateway.resolution import Cell, Walk
 from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
@@ -27,6 +28,7 @@ from registry.errors import LookupFailed
 
 WARNINGS = {
     "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
+    "left-out": "The mode stopped before the neighbours were proved complete; see expected_recall.",
     "nobody-covers": "No network covers this domain yet.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
@@ -51,6 +53,7 @@ class Journey:
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
+        self._gone = False
         self._as_of = tree.serial
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
@@ -96,6 +99,16 @@ class Journey:
         return steps
 
     @property
+    def forecast(self) -> Forecast:
+        """What asking would cost, once the walk is done."""
+        return self._plan.forecast()
+
+    @property
+    def generation_gone(self) -> bool:
+        """Whether a cell of the generation walked turned out not to exist any more."""
+        return self._gone
+
+    @property
     def standing(self) -> Standing:
         """What is known of each network met so far."""
         return self._plan.standing()
@@ -137,8 +150,8 @@ class Journey:
             notice=asking.schema.notice,
             k=asking.question.k,
             per=asking.question.per,
-            mode=asking.question.mode_document(),
-            expected_recall=self._expected_recall(certificate),
+            mode=mode_document(asking.question.mode),
+            expected_recall=1.0 if certificate.neighbours_complete else self._plan.expected_recall(),
             neighbours=neighbours,
             show_neighbours=asking.question.neighbours,
             tied_at_k=self._merge.tied_at_k(),
@@ -197,6 +210,7 @@ class Journey:
             self._plan.cell_done(address)
             if isinstance(looked, LookupFailed):
                 self._walk.could_not_open(address, looked.detail)
+                self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
                 self._as_of = min(self._as_of, looked.serial)
                 opened.append((address, looked.value))
@@ -231,7 +245,13 @@ class Journey:
             if outcome is None:
                 near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
                 bound = float(standing.lower[row].min())
-                reason = "the deadline came first" if near else f"nothing of it is nearer than {bound:.4g}"
+                expected = float(standing.expected[row].sum())
+                reason = f"nothing of it is nearer than {bound:.4g}"
+                if near:
+                    stop = (
+                        "the deadline came first" if self._asking.question.mode == "exact" else "the mode left it out"
+                    )
+                    reason = f"{stop}; about {expected:.2g} of the neighbours are expected there"
                 outcome = Outcome(Disposition.SKIPPED, reason)
             listed.append(Asked(name, outcome, contributed.get(name, 0)))
         return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
@@ -253,7 +273,8 @@ class Journey:
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []
         if not certificate.neighbours_complete:
-            codes.append("incomplete")
+            by_mode = all(each.disposition in ("unasked", "unopened") for each in certificate.missing)
+            codes.append("left-out" if by_mode and self._asking.question.mode != "exact" else "incomplete")
         if not self.tree.apex.generation:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:

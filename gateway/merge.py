@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from regional.batch import Batch
 from regional.packet import Packet, identity_digest
 from registry.region import Vector, squared_distances
 
@@ -21,99 +23,114 @@ RADIUS_SLACK = 1e-12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One packet with its squared distance and its place in the order of equals."""
+    """One neighbour: its packet and its squared distance."""
 
     distance2: float
-    digest: bytes
     network: str
     packet: Packet
 
-    @property
-    def key(self) -> tuple[float, bytes]:
-        return self.distance2, self.digest
+
+class _Arm:
+    """The candidates of one arm that may still be among the K nearest: m rows of (squared distance, batch, row)."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self.distance2: Vector = np.zeros(0)
+        self.source: npt.NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
+        self.kth2 = np.inf
+
+    def add(self, distance2: Vector, batch: int, rows: npt.NDArray[np.int64]) -> None:
+        near = distance2 <= self.kth2
+        source = np.stack([np.full(int(near.sum()), batch), rows[near]], axis=1)
+        self.distance2 = np.concatenate([self.distance2, distance2[near]])
+        self.source = np.concatenate([self.source, source])
+        if len(self.distance2) >= self._k:
+            self.kth2 = float(np.partition(self.distance2, self._k - 1)[self._k - 1])
+            keep = self.distance2 <= self.kth2
+            self.distance2, self.source = self.distance2[keep], self.source[keep]
 
 
 class Merge:
-    """The K nearest distinct packets so far, per arm ("" = one arm for all actions)."""
+    """The K nearest packets so far, per arm ("" = one arm for all actions). Each network is added once."""
 
     def __init__(self, query: Vector, k: int, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:
         self._query = query
-        self._wanted = None if wanted is None else frozenset(wanted)
         self._k = k
-        self._arms = tuple(arms)
-        self._nodes: dict[tuple[str, bytes], Candidate] = {}
-        self._nearest: dict[str, list[Candidate]] = {arm: [] for arm in arms}
-        self._ties: dict[str, dict[str, tuple[float, int]]] = {arm: {} for arm in arms}
+        self._names = tuple(arms)
+        self._wanted = None if wanted is None else frozenset(wanted)
+        self._arms = {name: _Arm(k) for name in arms}
+        self._batches: list[tuple[str, Batch]] = []
+        self._last: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in arms}
 
-    def add(self, network: str, packets: Sequence[Packet], tied: Mapping[str, int]) -> None:
-        """Packets of one network, with how many it holds at exactly its last returned distance, per arm."""
-        if not packets:
+    def add(self, network: str, batch: Batch, tied: Mapping[str, int]) -> None:
+        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm."""
+        if not len(batch):
             return
-        points = np.array([packet.fingerprint for packet in packets], dtype=np.float64)
-        fresh: dict[str, list[Candidate]] = {}
-        for packet, distance2 in zip(packets, squared_distances(points, self._query), strict=True):
-            arm = (packet.action or "") if self._arms != ("",) else ""
-            if arm not in self._nearest or (self._wanted is not None and packet.action not in self._wanted):
-                continue
-            node = (network, packet.node)
-            known = self._nodes.get(node)
-            if known is not None and known.packet.seq >= packet.seq:
-                continue
-            candidate = Candidate(float(distance2), identity_digest(network, packet.node), network, packet)
-            self._nodes[node] = candidate
-            fresh.setdefault(arm, []).append(candidate)
-        for arm, candidates in fresh.items():
-            last = max(candidate.distance2 for candidate in candidates)
-            self._ties[arm][network] = (last, tied.get(arm, 0))
-            standing = [each for each in self._nearest[arm] if self._nodes[each.network, each.packet.node] is each]
-            merged = sorted([*standing, *candidates], key=lambda candidate: candidate.key)
-            self._nearest[arm] = merged
+        number = len(self._batches)
+        self._batches.append((network, batch))
+        distance2 = squared_distances(batch.fingerprints.astype(np.float64), self._query)
+        actions = np.array(batch.actions, dtype=object)
+        for name, arm in self._arms.items():
+            if name:
+                rows = np.flatnonzero(actions == name)
+            elif self._wanted is None:
+                rows = np.arange(len(batch))
+            else:
+                rows = np.flatnonzero([action in self._wanted for action in batch.actions])
+            if len(rows):
+                self._last[name][network] = (float(distance2[rows].max()), tied.get(name, 0))
+                arm.add(distance2[rows], number, rows)
 
     def radius(self) -> Vector:
         """(a,): the K-th distance per arm, rounded up; infinite where fewer than K are known."""
-        return np.array(
-            [
-                np.sqrt(found[self._k - 1].distance2) * (1.0 + RADIUS_SLACK) if len(found) >= self._k else np.inf
-                for found in (self._nearest[arm] for arm in self._arms)
-            ]
-        )
+        return np.sqrt([self._arms[name].kth2 for name in self._names]) * (1.0 + RADIUS_SLACK)
 
     def distances(self) -> list[Vector]:
         """Per arm, the ascending distances of the nearest known, at most K."""
-        return [np.sqrt([each.distance2 for each in self._nearest[arm][: self._k]]) for arm in self._arms]
+        return [np.sqrt(np.sort(self._arms[name].distance2)[: self._k]) for name in self._names]
 
     def reached(self, network: str) -> dict[str, float]:
         """Per arm, the distance of the last packet that a network sent; 0 where it sent none."""
-        ties = {arm: self._ties[arm].get(network) for arm in self._arms}
-        return {arm: float(np.sqrt(tie[0])) if tie is not None else 0.0 for arm, tie in ties.items()}
+        return {name: float(np.sqrt(self._last[name].get(network, (0.0, 0))[0])) for name in self._names}
 
     def nearest(self) -> list[Candidate]:
         """The K nearest of every arm, arms in order, nearest first."""
-        return [candidate for arm in self._arms for candidate in self._nearest[arm][: self._k]]
+        return [candidate for name in self._names for candidate in self._ordered(self._arms[name])]
 
-    def kth(self, arm: str) -> float | None:
+    def kth(self, name: str) -> float | None:
         """The distance of the K-th neighbour of an arm, None while there are fewer."""
-        found = self._nearest[arm]
-        return float(np.sqrt(found[self._k - 1].distance2)) if len(found) >= self._k else None
+        kth2 = self._arms[name].kth2
+        return float(np.sqrt(kth2)) if np.isfinite(kth2) else None
 
     def tied_at_k(self) -> int:
         """Packets known to lie at exactly the K-th distance of their arm, beyond those returned there.
 
         0 where the K-th place is decided by distance alone.
         """
-        beyond = 0
-        for arm in self._arms:
-            found = self._nearest[arm]
-            if len(found) < self._k:
-                continue
-            kth = found[self._k - 1].distance2
-            returned = sum(1 for candidate in found[: self._k] if candidate.distance2 == kth)
-            held: dict[str, int] = {}
-            for candidate in found:
-                if candidate.distance2 == kth:
-                    held[candidate.network] = held.get(candidate.network, 0) + 1
-            for network, (last, n) in self._ties[arm].items():
-                if last == kth:
-                    held[network] = max(held.get(network, 0), n)
-            beyond += sum(held.values()) - returned
-        return beyond
+        return sum(self._tied_beyond(name) for name in self._names)
+
+    def _ordered(self, arm: _Arm) -> list[Candidate]:
+        found = []
+        for distance2, (number, row) in zip(arm.distance2.tolist(), arm.source.tolist(), strict=True):
+            network, batch = self._batches[number]
+            found.append((distance2, identity_digest(network, batch.nodes[row]), number, row))
+        found.sort()
+        return [
+            Candidate(distance2, self._batches[number][0], self._batches[number][1].packet(row))
+            for distance2, _, number, row in found[: self._k]
+        ]
+
+    def _tied_beyond(self, name: str) -> int:
+        arm = self._arms[name]
+        if not np.isfinite(arm.kth2):
+            return 0
+        at_kth = arm.distance2 == arm.kth2
+        returned = self._k - int((~at_kth).sum())
+        held: dict[str, int] = {}
+        for number in arm.source[at_kth, 0].tolist():
+            network = self._batches[number][0]
+            held[network] = held.get(network, 0) + 1
+        for network, (last, n) in self._last[name].items():
+            if last == arm.kth2:
+                held[network] = max(held.get(network, 0), n)
+        return sum(held.values()) - returned

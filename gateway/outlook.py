@@ -29,6 +29,11 @@ class Standing:
     counts: Array
     expected: Array
 
+    def reached(self, radius: Array) -> Flags:
+        """Which may hold a packet of some arm within its radius (a,)."""
+        result: Flags = ((self.lower <= radius) & (self.counts > 0)).any(axis=1)
+        return result
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outlook:
@@ -83,7 +88,8 @@ class Outlook:
     @property
     def wanted(self) -> Array:
         """(a,): how many neighbours there are to be had: K, or all where there are fewer."""
-        return np.minimum(self.k, self.found + self.walk.counts[self.open].sum(axis=0))
+        held: Array = self.found + self.walk.counts[self.open].sum(axis=0)
+        return np.minimum(self.k, held)
 
     def needed(self, standing: Standing, free: Flags, share: float) -> Flags:
         """The fewest of the free networks, the most promising, after which at most `share` is expected missing."""

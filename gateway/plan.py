@@ -125,7 +125,7 @@ class Plan:
         """The cost as far as the cells opened tell; worth reading once `next` opens no more, before any asking."""
         outlook = self._outlook()
         standing = outlook.standing()
-        reached = ((standing.lower <= outlook.reach) & (standing.counts > 0)).any(axis=1)
+        reached = standing.reached(outlook.reach)
         networks = int(reached.sum())
         if isinstance(self._mode, Recall):
             networks = int(outlook.needed(standing, reached, 1.0 - self._mode.recall).sum())
@@ -144,7 +144,7 @@ class Plan:
     def _choose(self, outlook: Outlook, standing: Standing, radius: Array) -> list[int]:
         """Rows of `standing` to ask now."""
         free = np.array([name not in self._asked for name in standing.names], dtype=np.bool_)
-        reached = free & ((standing.lower <= radius) & (standing.counts > 0)).any(axis=1)
+        reached = free & standing.reached(radius)
         if self._last:
             return _ordered(standing, reached)
         worth = reached & (standing.expected.max(axis=1, initial=0.0) >= WORTH_ASKING)

@@ -30,6 +30,11 @@ class Budget(BaseModel):
 Mode = Literal["exact"] | Recall | Budget
 
 
+def mode_document(mode: Mode) -> object:
+    """As it stands in questions and answers."""
+    return mode if mode == "exact" else mode.model_dump()
+
+
 class Question(BaseModel):
     """PROTOCOL, "Ask". Either a situation, or a fingerprint with the digest of its space (hex)."""
 

@@ -59,8 +59,8 @@ class Walk:
     """One question's way through one generation of a domain's tree.
 
     Each record met is a row: how it is `seen` from the question, among it `lower` (m,), than which no packet behind
-    it is nearer; counts (m, a) packets per arm; network (m,) the index into `networks`, or -1 for a cell; closed (m,) whether it is a
-    cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
+    it is nearer; counts (m, a) packets per arm; network (m,) the index into `networks`, or -1 for a cell; closed (m,)
+    whether it is a cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
     """
 
     def __init__(self, query: Array, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:

@@ -14,12 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import aiohttp
 import cbor2
 import orjson
 
+from regional.batch import Batch
+from regional.connections import BadReply, Connections
 from regional.deposit import DepositReport
-from regional.packet import Fingerprint, Packet
+from regional.packet import Packet
+from regional.packetcbor import Fingerprint
 from registry import jsontext
 from registry.errors import DocumentError, KindredError, PacketError
 
@@ -98,7 +100,7 @@ class NearestReply:
     """
 
     serial: int
-    packets: list[Packet]
+    packets: Batch
     tied: Mapping[str, int]
     truncated: bool
 
@@ -118,20 +120,11 @@ class CoverageState:
     document: Mapping[str, Any] | None
 
 
-def open_session(connections: int = 512) -> aiohttp.ClientSession:
-    """A session fit for a NetworkClient: no decompression, no cookies, no proxies from the environment."""
-    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=30.0)
-    timeout = aiohttp.ClientTimeout(total=None)  # each call brings its own
-    return aiohttp.ClientSession(
-        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout
-    )
-
-
 class NetworkClient:
     """Asks networks. `endpoint` is the base of one: `http://127.0.0.1:7301/psu-02`."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     async def nearest(self, endpoint: str, request: NearestRequest, timeout_s: float) -> NearestReply:
         """The nearest packets. Raises Refused, TimedOut or Failed; nothing else."""
@@ -176,22 +169,19 @@ class NetworkClient:
     async def _call(self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], limit: int) -> bytes:
         """The body of a 200 in the type asked for, at most `limit` bytes long."""
         try:
-            async with self._session.request(
-                method, url, data=data, headers=headers, allow_redirects=False
-            ) as response:
-                if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise Failed("the reply is compressed, which was not asked for")
-                ok = response.status == 200
-                body = await _read(response.content, limit if ok else 65536)
-                if not ok:
-                    raise _problem(response.status, body)
-                if response.content_type != headers["Accept"]:
-                    raise Failed(f"the reply is {response.content_type:.60}, wanted {headers['Accept']}")
-                return body
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            response = await self._connections.request(method, url, headers, data, limit)
+        except (BadReply, OSError, ValueError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise Failed(f"{type(error).__name__}: {error}"[:300]) from None
+            what = str(error) if isinstance(error, BadReply) else f"{type(error).__name__}: {error}"
+            raise Failed(what[:300]) from None
+        if response.encoding != "identity":
+            raise Failed("the reply is compressed, which was not asked for")
+        if response.status != 200:
+            raise _problem(response.status, response.body)
+        if response.content_type != headers["Accept"]:
+            raise Failed(f"the reply is {response.content_type:.60}, wanted {headers['Accept']}")
+        return response.body
 
 
 def _headers(timeout_s: float, accept: str, content: str | None = None) -> dict[str, str]:
@@ -210,17 +200,6 @@ async def _deadline(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise TimedOut(f"no answer within {timeout_s * 1000:.0f} ms") from None
-
-
-async def _read(stream: aiohttp.StreamReader, limit: int) -> bytes:
-    parts: list[bytes] = []
-    room = limit
-    async for chunk in stream.iter_any():
-        room -= len(chunk)
-        if room < 0:
-            raise Failed(f"the reply is longer than {limit} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def _problem(status: int, body: bytes) -> NetworkFailure:
@@ -245,7 +224,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _reply(body: bytes, request: NearestRequest) -> NearestReply:
     try:
-        found = cbor2.loads(body, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False)
+        found = cbor2.loads(body, max_depth=6, allow_indefinite=False, allow_duplicate_keys=False)
     except (cbor2.CBORError, ValueError, OverflowError, RecursionError) as error:
         raise Failed(f"the reply is no CBOR: {error}"[:300]) from None
     if not isinstance(found, dict) or set(found) != {"serial", "packets", "tied", "truncated"}:
@@ -256,26 +235,21 @@ def _reply(body: bytes, request: NearestRequest) -> NearestReply:
     if not isinstance(tied, dict) or not all(type(a) is str and type(n) is int and n >= 0 for a, n in tied.items()):
         raise Failed("tied is no map of action and count")
     try:
-        decoded = [Packet.from_cbor(each) for each in packets]
-    except (PacketError, TypeError) as error:
-        raise Failed(f"a packet does not decode: {error}"[:300]) from None
-    _check(decoded, request)
-    return NearestReply(serial, decoded, tied, truncated)
+        batch = Batch.of(packets, (request.domain, request.space[:8], request.network), len(request.fingerprint))
+    except PacketError as error:
+        raise Failed(error.detail) from None
+    _check(batch, request)
+    return NearestReply(serial, batch, tied, truncated)
 
 
-def _check(packets: Sequence[Packet], request: NearestRequest) -> None:
-    space8, d = request.space[:8], len(request.fingerprint)
-    arms: Counter[str] = Counter()
-    for packet in packets:
-        if (packet.domain, packet.network, packet.space8) != (request.domain, request.network, space8):
-            raise Failed("a packet is of another domain, network or space")
-        if len(packet.fingerprint) != d:
-            raise Failed(f"a packet has d={len(packet.fingerprint)}, the space has d={d}")
-        arm = packet.action or ""
-        if request.actions is not None and arm not in request.actions:
-            raise Failed(f"a packet has the action {arm!r:.60}, which was not asked for")
-        arms[arm if request.per == "action" else ""] += 1
-    if any(n > request.k for n in arms.values()):
+def _check(batch: Batch, request: NearestRequest) -> None:
+    """That everything was asked for: its action, no more than k of an arm, every node once."""
+    arms = Counter(batch.actions)
+    strays = set() if request.actions is None else arms.keys() - set(request.actions)
+    if strays:
+        raise Failed(f"a packet has the action {min(strays)!r:.60}, which was not asked for")
+    most = max(arms.values(), default=0) if request.per == "action" else len(batch)
+    if most > request.k:
         raise Failed(f"more than k={request.k} packets came back")
-    if len({packet.node for packet in packets}) != len(packets):
+    if len(set(batch.nodes)) != len(batch):
         raise Failed("a node came back twice")

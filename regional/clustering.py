@@ -74,9 +74,7 @@ def _settle(points: Float64s, weights: npt.NDArray[np.intp], labels: Labels, min
     if not len(lonely):
         return settled
     settled[lonely] = -1
-    centres = np.array(
-        [np.average(points[labels == each], axis=0, weights=weights[labels == each]) for each in large]
-    )
+    centres = np.array([np.average(points[labels == each], axis=0, weights=weights[labels == each]) for each in large])
     radii = [
         float(np.sqrt(squared_distances(points[labels == each], centre).max()))
         for each, centre in zip(large, centres, strict=True)

@@ -9,7 +9,8 @@ from typing import Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from regional.packet import Fingerprint, Packet
+from regional.packet import Packet
+from regional.packetcbor import Fingerprint
 
 MAX_K: Final = 10_000
 

@@ -6,16 +6,16 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from regional import packetcbor
-from regional.packetcbor import MAX_BYTES, NAMES, VERSION
+from regional import packetcbor, packetjson
+from regional.packetcbor import FLOAT32, MAX_BYTES, NAMES, VERSION, Fingerprint, Outcome
+from regional.packetjson import refuse
 from registry.errors import PacketError
 
 MAX_DIMENSION: Final = 128
@@ -23,13 +23,9 @@ MAX_NODE: Final = 32
 MAX_TEXT: Final = 64  # bytes of an action or of an outcome's name
 MAX_NORM: Final = 1e15  # its square is far below float32's end, so that no scan overflows
 
-Fingerprint = npt.NDArray[np.float32]
-Outcome = float | tuple[float, bool] | None
-
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(_LABEL)
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_F4 = np.dtype("<f4")
 _OPTIONAL = frozenset({"weight", "signer", "sig", "tombstone"})
 NO_FINGERPRINT: Final[Fingerprint] = np.zeros(0, dtype=np.float32)
 
@@ -42,7 +38,7 @@ class Packet:
     node: 1 to 32 opaque bytes. seq: u64, only grows per node. t0, time: seconds since the epoch, when the
     action was decided and when the newest outcome was known. fingerprint: (d,) float32, 1 <= d <= 128.
     action: None where none was taken or the domain has none. outcomes: number, (duration, event) or None
-    (unknown yet) by name. weight: > 0. signer, sig: 32 and 64 bytes of Ed25519, both or neither; carried,
+    (unknown yet) by name. weight: >= 0. signer, sig: 32 and 64 bytes of Ed25519, both or neither; carried,
     and not verified in version 1. tombstone: the node was withdrawn; such a packet carries no fingerprint
     (d = 0), no action and no outcomes.
     """
@@ -65,7 +61,7 @@ class Packet:
     def to_cbor(self) -> bytes:
         """The one encoding. Raises PacketError, naming the member, where the packet breaks the format."""
         _check(self)
-        encoded = packetcbor.encode(self)
+        encoded = self._encoded()
         if len(encoded) > MAX_BYTES:
             raise PacketError(f"packet: {len(encoded)} bytes, at most {MAX_BYTES}; keep fewer or shorter outcomes")
         return encoded
@@ -77,7 +73,7 @@ class Packet:
             raise PacketError(f"packet: {len(data)} bytes, at most {MAX_BYTES}")
         members = packetcbor.members(data)
         try:
-            fingerprint = np.frombuffer(members[8], dtype=_F4)
+            fingerprint = np.frombuffer(members[8], dtype=FLOAT32)
             outcomes = {n: tuple(value) if type(value) is list else value for n, value in members[10].items()}
             packet = cls(
                 members[1], members[2], members[3], members[4], members[5], members[6], members[7], fingerprint,
@@ -87,15 +83,19 @@ class Packet:
             name = packetcbor.name_of(error.args[0])
             raise PacketError(f"packet: {name} (key {error.args[0]}) is missing", path=name) from None
         except (AttributeError, TypeError, ValueError):
-            _require(
-                type(members[8]) is bytes and len(members[8]) % 4 == 0, "fingerprint", "float32 bytes", members[8]
-            )
+            _require(type(members[8]) is bytes and len(members[8]) % 4 == 0, "fingerprint", "float32 bytes", members[8])
             raise PacketError("packet: outcomes must be a map of names", path="outcomes") from None
         _check(packet)
-        again = packetcbor.encode(packet)
+        again = packet._encoded()
         if again != data:
             raise PacketError(packetcbor.difference(members, data, again))
         return packet
+
+    def _encoded(self) -> bytes:
+        return packetcbor.encode(
+            self.domain, self.space8, self.network, self.node, self.seq, self.t0, self.time, self.fingerprint,
+            self.action, self.outcomes, self.weight, self.signer, self.sig, self.tombstone,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object with the names of PROTOCOL; seq beyond 2^53 - 1 as text, node as base64url."""
@@ -108,7 +108,7 @@ class Packet:
             "seq": self.seq if self.seq < 1 << 53 else str(self.seq),
             "t0": self.t0,
             "time": self.time,
-            "fingerprint": base64.b64encode(self.fingerprint.astype(_F4, copy=False).tobytes()).decode(),
+            "fingerprint": base64.b64encode(self.fingerprint.astype(FLOAT32, copy=False).tobytes()).decode(),
             "action": self.action,
             "outcomes": {n: list(value) if isinstance(value, tuple) else value for n, value in self.outcomes.items()},
             "weight": self.weight,
@@ -139,18 +139,18 @@ class Packet:
         tombstone = value.get("tombstone", False)
         packet = cls(
             value["domain"],
-            _decoded(value["space"], "space", "16 hex digits", bytes.fromhex),
+            packetjson.decoded(value["space"], "space", "16 hex digits", bytes.fromhex),
             value["network"],
             node_from_text(value["node"]),
             seq,
-            _number(value["t0"], "t0"),
-            _number(value["time"], "time"),
-            _fingerprint(value["fingerprint"], 0 if tombstone is True else d),
+            packetjson.number(value["t0"], "t0"),
+            packetjson.number(value["time"], "time"),
+            packetjson.fingerprint(value["fingerprint"], 0 if tombstone is True else d),
             value["action"],
-            _outcomes(value["outcomes"]),
-            _number(value.get("weight", 1.0), "weight"),
-            _base64(value["signer"], "signer") if "signer" in value else None,
-            _base64(value["sig"], "sig") if "sig" in value else None,
+            packetjson.outcomes(value["outcomes"]),
+            packetjson.number(value.get("weight", 1.0), "weight"),
+            packetjson.base64_bytes(value["signer"], "signer") if "signer" in value else None,
+            packetjson.base64_bytes(value["sig"], "sig") if "sig" in value else None,
             tombstone,
         )
         _check(packet)
@@ -174,9 +174,15 @@ def node_text(node: bytes) -> str:
 def node_from_text(text: object) -> bytes:
     """The inverse of `node_text`. Raises PacketError."""
     right = f"base64url, without padding, of 1 to {MAX_NODE} bytes"
-    node = _decoded(text, "node", right, lambda t: base64.b64decode(t + "=" * (-len(t) % 4), b"-_", validate=True))
+    node = packetjson.decoded(
+        text, "node", right, lambda t: base64.b64decode(t + "=" * (-len(t) % 4), b"-_", validate=True)
+    )
     _require(1 <= len(node) <= MAX_NODE and node_text(node) == text, "node", right, text)
     return node
+
+
+def _from_base64url(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
 
 
 def check_fingerprint(fingerprint: Fingerprint) -> None:
@@ -194,11 +200,7 @@ def check_fingerprint(fingerprint: Fingerprint) -> None:
 
 def _require(good: bool, path: str, right: str, value: object) -> None:
     if not good:
-        _refuse(path, right, value)
-
-
-def _refuse(path: str, right: str, value: object) -> NoReturn:
-    raise PacketError(f"packet: {path} is {value!r:.60}; it must be {right}", path=path)
+        refuse(path, right, value)
 
 
 def _finite(value: object) -> bool:
@@ -223,7 +225,7 @@ def _check(p: Packet) -> None:
     try:
         _check_home(p.domain, p.network, p.space8)
     except TypeError:
-        _refuse("domain, network or space", "text, text and bytes", "a container")
+        refuse("domain, network or space", "text, text and bytes", "a container")
     _require(_is_bytes(p.node, 1, MAX_NODE), "node", f"1 to {MAX_NODE} bytes", p.node)
     _require(type(p.seq) is int and 0 <= p.seq < 1 << 64, "seq", "an integer from 0 to 2^64-1", p.seq)
     _require(_finite(p.t0), "t0", "a finite float, seconds since the epoch", p.t0)
@@ -242,7 +244,7 @@ def _check(p: Packet) -> None:
             pair = type(value) is tuple and len(value) == 2 and _finite(value[0]) and type(value[1]) is bool
             _require(pair, f"outcomes.{name}", "a finite float, [duration, event] or null", value)
     if p.weight != 1.0 or type(p.weight) is not float:
-        _require(_finite(p.weight) and p.weight > 0, "weight", "a finite float above 0", p.weight)
+        _require(_finite(p.weight) and p.weight >= 0, "weight", "a finite float, not negative", p.weight)
     if p.signer is not None or p.sig is not None:
         _require(_is_bytes(p.signer, 32, 32), "signer", "32 bytes, and stand beside sig", p.signer)
         _require(_is_bytes(p.sig, 64, 64), "sig", "64 bytes, and stand beside signer", p.sig)
@@ -255,49 +257,3 @@ def _check_text(value: object, path: str) -> None:
         good = False
     if not good:
         _require(False, path, f"1 to {MAX_TEXT} bytes of text", value)
-
-
-# ---- from JSON -----------------------------------------------------------------------------------------------
-
-
-def _decoded(value: object, path: str, right: str, decode: Callable[[str], bytes]) -> bytes:
-    try:
-        return decode(value) if isinstance(value, str) and value.isascii() else _refuse(path, right, value)
-    except ValueError:
-        return _refuse(path, right, value)
-
-
-def _base64(value: object, path: str) -> bytes:
-    return _decoded(value, path, "base64", lambda text: base64.b64decode(text, validate=True))
-
-
-def _number(value: object, path: str) -> float:
-    if type(value) is int:
-        return float(value)
-    return value if type(value) is float else _refuse(path, "a number", value)
-
-
-def _fingerprint(value: object, d: int) -> Fingerprint:
-    if isinstance(value, list):
-        with np.errstate(over="ignore"):  # what overflows float32 is found as infinite
-            numbers = np.array([_number(each, "fingerprint") for each in value], dtype=np.float64).astype(np.float32)
-    else:
-        raw = _base64(value, "fingerprint")
-        _require(len(raw) % 4 == 0, "fingerprint", "base64 of float32, or a list of numbers", f"{len(raw)} bytes")
-        numbers = np.frombuffer(raw, dtype=_F4)
-    _require(len(numbers) == d, "fingerprint", f"of {d} axes", f"of {len(numbers)} axes")
-    return numbers
-
-
-def _outcomes(value: object) -> dict[str, Outcome]:
-    if not isinstance(value, dict):
-        _refuse("outcomes", "an object of name and value", value)
-    return {name: _outcome(each, f"outcomes.{name:.60}") for name, each in value.items()}
-
-
-def _outcome(value: object, path: str) -> Outcome:
-    if value is None or type(value) in (int, float):
-        return None if value is None else _number(value, path)
-    if type(value) is list and len(value) == 2 and type(value[1]) is bool:
-        return _number(value[0], path), value[1]
-    return _refuse(path, "a number, [duration, event] or null", value)

@@ -8,17 +8,20 @@ Members that have their default (`weight` 1, no `signer`, no `tombstone`) are le
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import cbor2
 import numpy as np
+import numpy.typing as npt
 
 from registry.errors import PacketError
 
-if TYPE_CHECKING:
-    from regional.packet import Outcome, Packet
+Fingerprint = npt.NDArray[np.float32]
+Outcome = float | tuple[float, bool] | None
 
+FLOAT32: Final = np.dtype("<f4")
 VERSION: Final = 1
 MAX_BYTES: Final = 996  # with signature
 NAMES: Final = (
@@ -53,8 +56,12 @@ def _head(major: int, number: int) -> bytes:
     raise PacketError(f"packet: {number} does not fit 64 bits")
 
 
+def array_head(n: int) -> bytes:
+    """The head of an array of n items."""
+    return _head(4, n)
+
+
 _BYTES_HEADS = tuple(_head(2, n) for n in range(MAX_BYTES + 1))
-_F4 = np.dtype("<f4")
 _TRUE, _FALSE, _NULL = b"\xf5", b"\xf4", b"\xf6"
 
 
@@ -82,23 +89,38 @@ def _home(domain: str, space8: bytes, network: str) -> bytes:
     return b"".join((b"\x00\x01\x01", _text(domain), b"\x02", _bytes(space8), b"\x03", _text(network), b"\x04"))
 
 
-def encode(packet: Packet) -> bytes:
-    """The bytes of `packet`; its members must have been checked."""
-    fingerprint = packet.fingerprint.astype(_F4, copy=False).tobytes()
+def encode(
+    domain: str,
+    space8: bytes,
+    network: str,
+    node: bytes,
+    seq: int,
+    t0: float,
+    time: float,
+    fingerprint: Fingerprint,
+    action: str | None,
+    outcomes: Mapping[str, Outcome],
+    weight: float,
+    signer: bytes | None,
+    sig: bytes | None,
+    tombstone: bool,
+) -> bytes:
+    """The bytes of a packet of these members, which must have been checked."""
+    axes = fingerprint.astype(FLOAT32, copy=False).tobytes()
     parts = [
-        b"", _home(packet.domain, packet.space8, packet.network), _bytes(packet.node), b"\x05", _head(0, packet.seq),
-        b"\x06", _float(packet.t0), b"\x07", _float(packet.time), b"\x08", _bytes(fingerprint),
-        b"\x09", _NULL if packet.action is None else _text(packet.action), b"\x0a", _head(5, len(packet.outcomes)),
+        b"", _home(domain, space8, network), _bytes(node), b"\x05", _head(0, seq),
+        b"\x06", _float(t0), b"\x07", _float(time), b"\x08", _bytes(axes),
+        b"\x09", _NULL if action is None else _text(action), b"\x0a", _head(5, len(outcomes)),
     ]  # fmt: skip
-    parts += sorted(_text(name) + _outcome(value) for name, value in packet.outcomes.items())
+    parts += sorted(_text(name) + _outcome(value) for name, value in outcomes.items())
     count = 11
-    if packet.weight != 1.0:
+    if weight != 1.0:
         count += 1
-        parts += (b"\x0b", _float(packet.weight))
-    if packet.signer is not None and packet.sig is not None:
+        parts += (b"\x0b", _float(weight))
+    if signer is not None and sig is not None:
         count += 2
-        parts += (b"\x0c", _bytes(packet.signer), b"\x0d", _bytes(packet.sig))
-    if packet.tombstone:
+        parts += (b"\x0c", _bytes(signer), b"\x0d", _bytes(sig))
+    if tombstone:
         count += 1
         parts += (b"\x0e", _TRUE)
     parts[0] = bytes((0xA0 | count,))

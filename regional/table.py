@@ -12,6 +12,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -81,7 +82,12 @@ def select(rows: Iterable[Row], where: Mapping[str, Any]) -> Iterator[Row]:
 
 def part_of(text: str, n: int) -> int:
     """Which of n parts a text falls into: SHA-256's first 8 bytes, big-endian, modulo n."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % n
+    return _hashed(text) % n
+
+
+@lru_cache(maxsize=65_536)  # the networks that share a file ask for each text again
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
 def _test(column: str, wanted: Any) -> Callable[[Mapping[str, str]], bool]:
@@ -98,9 +104,7 @@ def _column(columns: Mapping[str, str], name: str) -> str:
     try:
         return columns[name]
     except KeyError:
-        raise DocumentError(
-            f"where: no column {name!r:.80} in the file; {nearest(name, columns)}", path=name
-        ) from None
+        raise DocumentError(f"where: no column {name!r:.80} in the file; {nearest(name, columns)}", path=name) from None
 
 
 def _text(value: Any) -> str:
@@ -118,11 +122,10 @@ def _records(
     """(line, columns) of each record."""
     try:
         with _open(path) as stream:
-            lines = _lines(path, stream, on_error)
             if ".ndjson" in path.suffixes or ".jsonl" in path.suffixes:
-                yield from _json_records(path, lines, wanted, on_error)
+                yield from _json_records(path, _lines(path, stream, False, on_error), wanted, on_error)
             else:
-                yield from _csv_records(path, lines, wanted, on_error)
+                yield from _csv_records(path, _lines(path, stream, True, on_error), wanted, on_error)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DocumentError(f"{path.name}: broken gzip: {error}; fetch the file again", file=path.name) from None
     except OSError as error:
@@ -133,21 +136,30 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def _lines(path: Path, stream: BinaryIO, on_error: OnError | None) -> Iterator[str]:
+def _lines(path: Path, stream: BinaryIO, tabular: bool, on_error: OnError | None) -> Iterator[str]:
     """Decoded lines. A line that is not UTF-8 comes as an empty one, so that the count of lines stays right."""
+    header: list[str] = []
     for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), start=1):
         if len(line) > MAX_LINE:
             raise _at(path, number, None, f"longer than {MAX_LINE} bytes; is this a table?")
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            fields = next(csv.reader([line.decode("utf-8", "replace")]), [])
-            field = next((index for index, text in enumerate(fields, start=1) if "\ufffd" in text), 1)
-            problem = _at(path, number, field, f"byte {error.start} is not UTF-8; save the file as UTF-8")
+            column = _spoilt(line, header) if tabular else None
+            problem = _at(path, number, column, f"byte {error.start} is not UTF-8; save the file as UTF-8")
             if on_error is None or number == 1:
                 raise problem from None
             on_error(problem)
-            yield "\n"
+            text = "\n"
+        if number == 1 and tabular:
+            header = next(csv.reader([text]), [])
+        yield text
+
+
+def _spoilt(line: bytes, header: list[str]) -> str | None:
+    """The column of the first field that is not UTF-8."""
+    fields = next(csv.reader([line.decode("utf-8", "replace")]), [])
+    return next((name for name, text in zip(header, fields, strict=False) if "\ufffd" in text), None)
 
 
 def _csv_records(

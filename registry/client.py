@@ -25,6 +25,7 @@ from registry.errors import (
 from registry.jsontext import loads
 
 MAX_REPLY_BYTES = 1024 * 1024
+_PLACES = ("serial", "issued", "now", "space", "path", "name", "limit")  # of a problem, handed on
 _BY_STATUS: Mapping[int, type[KindredError]] = {
     error.status: error
     for error in (InputError, SignatureError, NotGranted, UnknownName, Conflict, TooLarge, StorageFull)
@@ -110,7 +111,7 @@ class RegistryClient:
         if status == 200:
             return reply
         detail = str(reply.get("detail") or f"status {status}")
-        where = {key: value for key, value in reply.items() if key not in ("type", "title", "status", "detail")}
+        where = {key: reply[key] for key in _PLACES if key in reply}
         raise _BY_STATUS.get(status, Unavailable)(detail, **where)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from registry.kinds import Part, Text
+from registry.kind import Part, Text
 from registry.units import duration
 
 Seconds = Annotated[float, BeforeValidator(duration)]

@@ -45,9 +45,9 @@ def _factor(squares: Squares, chosen: Sequence[int]) -> list[list[float]] | None
     points: list[list[float]] = [[] for _ in chosen]
     for pivot in range(1, len(chosen)):
         rest = [_left(squares, chosen, points, pivot, other) for other in range(pivot, len(chosen))]
-        if rest[0] < -_TOLERANCE or (rest[0] <= _TOLERANCE and max(map(abs, rest)) > math.sqrt(_TOLERANCE)):
-            return None
         if rest[0] <= _TOLERANCE:
+            if max(map(abs, rest)) > math.sqrt(_TOLERANCE):
+                return None
             continue
         length = math.sqrt(rest[0])
         for point in points[:pivot]:

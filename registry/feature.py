@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from registry.errors import SituationError
-from registry.kinds import Kind, Missing, Point
+from registry.kind import Kind, Missing, Point
 
 _CACHE = 65_536  # values kept per feature; what lies beyond is computed anew
 

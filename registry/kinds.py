@@ -7,86 +7,21 @@ difference that an expert would call one step). The formulas are in docs/fingerp
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from registry.elementary import circle, ln
 from registry.embedding import NotEuclidean, embed
+from registry.kind import MAX_STEPS, Finite, Kind, Point, Positive, Range, Text, listed, member, number, parsed
 from registry.yamltext import nearest
 
-Point = tuple[float, ...]
-
-MAX_STEPS = 10_000.0  # from one end of a range to the other; more is a slip in the scale
 MAX_VALUES = 100
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-
-class Part(BaseModel):
-    """A part of a schema document: strict types, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _pair(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Text = Annotated[str, Field(min_length=1, max_length=600)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Range = Annotated[tuple[Finite, Finite], BeforeValidator(_pair)]
-
-
-class Missing(Part):
-    """What an unknown value means: as far as `as` is from everything, and `apart` steps beside.
-
-    Without `as`, an unknown value is exactly `apart` steps from every known one.
-    """
-
-    value: Annotated[str | float | bool | None, Field(alias="as")] = None
-    apart: Annotated[float, Field(ge=0, le=MAX_STEPS)] = 0.0
-
-
-class Kind(Part):
-    """What all kinds share. weight multiplies the squared dissimilarity."""
-
-    label: Text
-    note: Text | None = None
-    weight: Positive = 1.0
-    before_action: bool = True
-    missing: Missing | None = None
-
-    @property
-    @abstractmethod
-    def expected(self) -> str:
-        """What would be right, for errors."""
-
-    @property
-    def axes(self) -> int:
-        """Coordinates that a known value takes."""
-        return 1
-
-    @abstractmethod
-    def locate(self, value: object) -> Point:
-        """Where a known value lies, in steps. Raises ValueError that says what is wrong with it."""
-
-    def parse(self, text: str) -> object:
-        """A value from its text in a file; what is no value of the kind is left for `locate` to refuse."""
-        return text
-
-    def aloof(self, apart: float) -> tuple[Point, float]:
-        """Foot and height of a point `apart` steps from every value. Raises ValueError where there is none."""
-        raise ValueError(f"a missing {self.label!r} needs `as`: the value that it is taken for (apart: {apart:g})")
-
-    @abstractmethod
-    def definition(self) -> dict[str, Any]:
-        """All that decides where values lie, for the digest of the space."""
 
 
 class Number(Kind):
@@ -121,14 +56,14 @@ class Number(Kind):
         return (low + high) / 2.0, self.scale
 
     def locate(self, value: object) -> Point:
-        number = _number(value)
-        if not self.range[0] <= number <= self.range[1]:
+        x = number(value)
+        if not self.range[0] <= x <= self.range[1]:
             raise ValueError("out of range")
         origin, step = self._origin_and_step
-        return (((ln(number) if self.log else number) - origin) / step,)
+        return (((ln(x) if self.log else x) - origin) / step,)
 
     def parse(self, text: str) -> object:
-        return _parsed(text)
+        return parsed(text)
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "unit": self.unit, "scale": self.scale, "log": self.log, "range": list(self.range)}
@@ -161,10 +96,10 @@ class Cycle(Kind):
         return self.period / (2.0 * math.pi * self.scale)
 
     def locate(self, value: object) -> Point:
-        number = _number(value)
-        if not 0 <= number <= self.period:
+        x = number(value)
+        if not 0 <= x <= self.period:
             raise ValueError("out of range")
-        turn = number / self.period
+        turn = x / self.period
         cos, sin = circle(turn if turn < 1.0 else 0.0)
         return self._radius * cos, self._radius * sin
 
@@ -176,7 +111,7 @@ class Cycle(Kind):
         return (0.0, 0.0), math.sqrt(apart * apart - self._radius * self._radius)
 
     def parse(self, text: str) -> object:
-        return _parsed(text)
+        return parsed(text)
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "unit": self.unit, "period": self.period, "scale": self.scale}
@@ -205,14 +140,14 @@ class Ordinal(Kind):
 
     @property
     def expected(self) -> str:
-        return f"one of {_listed(self.levels)}"
+        return f"one of {listed(self.levels)}"
 
     @cached_property
     def _first(self) -> float:
         return next(iter(self.levels.values()))
 
     def locate(self, value: object) -> Point:
-        return (self.levels[_member(value, self.levels)] - self._first,)
+        return (self.levels[member(value, self.levels)] - self._first,)
 
     def definition(self) -> dict[str, Any]:
         return {
@@ -315,10 +250,10 @@ class Category(Kind):
 
     @property
     def expected(self) -> str:
-        return f"one of {_listed(self.names)}"
+        return f"one of {listed(self.names)}"
 
     def locate(self, value: object) -> Point:
-        return self._points[_member(value, self._points)]
+        return self._points[member(value, self._points)]
 
     def aloof(self, apart: float) -> tuple[Point, float]:
         square = apart * apart
@@ -336,32 +271,3 @@ class Category(Kind):
 
 
 AnyKind = Annotated[Number | Cycle | Ordinal | Flag | Category, Field(discriminator="kind")]
-
-
-def _number(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("not a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return value
-
-
-def _parsed(text: str) -> object:
-    try:
-        return text if "_" in text else float(text)
-    except ValueError:
-        return text
-
-
-def _member(value: object, names: Mapping[str, object]) -> str:
-    if not isinstance(value, str):
-        raise ValueError("not a text")
-    if value not in names:
-        close = nearest(value, names)
-        raise ValueError(f"not known; {close}" if close.startswith("did") else "not known")
-    return value
-
-
-def _listed(names: Mapping[str, object] | list[str]) -> str:
-    shown = list(names)
-    return ", ".join(map(repr, shown[:20])) + (f" ... ({len(shown)} in all)" if len(shown) > 20 else "")

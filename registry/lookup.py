@@ -67,7 +67,7 @@ class Lookups:
         with _garbage():
             return Looked(ApexText.from_strings(_one_text(answer, naming.apex)), answer.ttl, serial)
 
-    async def cell(  # noqa: PLR0917 - what a cell record means depends on all of these
+    async def cell(
         self,
         naming: Naming,
         generation: int,

@@ -52,10 +52,11 @@ class DomainState:
 
 @dataclass(slots=True, eq=False)
 class _Shelf:
-    """One domain: what is published, since when something else is wanted (monotonic), what went wrong."""
+    """One domain: what is published, since when something else is wanted, what went wrong. Times are monotonic."""
 
     press: Press
     edition: Edition | None = None
+    built_at: float = 0.0
     changed_at: float | None = None
     not_before: float = 0.0
     failure: str | None = None
@@ -182,7 +183,7 @@ class Publisher:
         # The more generations are kept, the further apart are the next: n of them n * keep / max^2 seconds apart
         # is a steady state at n = max.
         spacing = len(shelf.edition.expiry) * self._keep_s / self._times.max_generations**2
-        return max(shelf.changed_at + max(self._times.coalesce_s, spacing), shelf.not_before) - now
+        return max(shelf.changed_at + self._times.coalesce_s, shelf.built_at + spacing, shelf.not_before) - now
 
     def _second_left(self) -> float:
         """Seconds until the clock has passed the last serial; 0 where it has, or was set back."""
@@ -205,7 +206,7 @@ class Publisher:
             serial = await asyncio.to_thread(self._journal.next_serial, int(self._clock.now()))
         except KindredError as error:
             log.error("nothing can be published: %s", error)
-            self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
+            self._turn({}, (), dict.fromkeys(self._shelves, error.detail), now)
             return
         self._serial = serial
         editions: dict[str, Edition] = {}
@@ -227,7 +228,7 @@ class Publisher:
             if edition is not None:
                 zones.append(edition.zone)
         self._zones = ZoneSet(zones)
-        self._turn(editions, failures, now)
+        self._turn(editions, due, failures, now)
 
     def _next(self, shelf: _Shelf, held: Mapping[str, Held], due: bool, serial: int, now: float) -> Edition:
         if shelf.edition is not None and not due:
@@ -235,11 +236,15 @@ class Publisher:
         number = self._journal.next_generation(shelf.press.domain.name)
         return shelf.press.build(shelf.edition, number, held, serial, now)
 
-    def _turn(self, editions: Mapping[str, Edition], failures: Mapping[str, str], now: float) -> None:
+    def _turn(
+        self, editions: Mapping[str, Edition], built: Sequence[str], failures: Mapping[str, str], now: float
+    ) -> None:
         """Take over the new editions, and tell those who wait."""
         for name, shelf in self._shelves.items():
             if name in editions:
                 shelf.edition, shelf.failure = editions[name], None
+                if name in built:
+                    shelf.built_at, shelf.changed_at = now, None
             elif name in failures:
                 shelf.failure, shelf.not_before = failures[name], now + self._times.retry_s
         self._bump_at = now + (self._times.retry_s if failures else self._times.bump_s)

@@ -245,7 +245,7 @@ def _read_varints(data: bytes) -> list[int]:
     value = shift = 0
     for octet in data:
         value |= (octet & 0x7F) << shift
-        if value > MAX_COUNT or shift > 49 or (octet == 0 and shift):
+        if value > MAX_COUNT or (octet == 0 and shift):
             raise LookupFailed("a cell record has a count beyond 2^53-1, or in more octets than needed")
         if octet < 0x80:
             values.append(value)

@@ -158,9 +158,8 @@ def _answer(zones: ZoneSet, name: bytes, offsets: list[int], qtype: int, qclass:
     start = offsets[depth] - HEADER
     labels = name[:start]
     if zone.cuts:
-        for offset in offsets[
-            qtype == DS : depth
-        ]:  # a delegated name's DS is the parent's (RFC 4035 section 3.1.4.1)
+        first = 1 if qtype == DS else 0  # a delegated name's DS is the parent's (RFC 4035 section 3.1.4.1)
+        for offset in offsets[first:depth]:
             if name[offset - HEADER : start] in zone.cuts:
                 return _referral(zone, name[offset - HEADER : start], offset)
     node = zone.find(labels, name[offsets[depth - 1] - HEADER : start] if depth else b"")

@@ -13,7 +13,8 @@ from registry.columns import OutcomeColumns, Seconds, Table
 from registry.errors import ConfigError, SchemaError
 from registry.feature import Feature
 from registry.jsontext import digest
-from registry.kinds import AnyKind, Part, Range, Text
+from registry.kind import Part, Range, Text
+from registry.kinds import AnyKind
 from registry.yamltext import Path_, YamlText, nearest, read_yaml, validate
 
 MAX_DIMENSION = 128

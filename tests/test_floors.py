@@ -30,7 +30,7 @@ def imports(path: Path) -> set[str]:
 
 def reach(module: str, seen: set[str]) -> set[str]:
     """Everything that a module of the project imports, directly or through others of the project."""
-    if module in seen or module.split(".")[0] not in FLOORS:
+    if module in seen or module.split(".", maxsplit=1)[0] not in FLOORS:
         return seen | {module}
     seen = seen | {module}
     path = ROOT / (module.replace(".", "/") + ".py")

@@ -1,5 +1,1 @@
 """The command line `kindred`."""
-
-from gateway.cli.main import main
-
-__all__ = ["main"]

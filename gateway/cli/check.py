@@ -11,15 +11,11 @@ from gateway.cli.exits import Exit
 from gateway.config import FederationConfig
 
 
-def add_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
-) -> None:
-    text = "check federation.yaml, its schemas and data files; starts nothing"
-    command = commands.add_parser("check", parents=[shared], help=text, description=text)
-    command.set_defaults(run=check)
+def add_arguments(_command: argparse.ArgumentParser) -> None:
+    """It has none of its own."""
 
 
-async def check(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     schemas = config.schemas()
     missing = sorted({str(each.data) for each in config.networks.values() if each.data and not each.data.is_file()})

@@ -14,10 +14,10 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
 from gateway.config import FederationConfig, NetworkConfig
-from regional.client import NetworkClient, open_session
+from regional.client import NetworkClient
+from regional.connections import Connections
 from regional.loading import load
 from regional.packet import Packet
 from regional.table import Row, read_rows
@@ -43,17 +43,14 @@ class Result:
     covered: bool = False
 
 
-def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
-    text = "deposit a file's rows with a network (or every network's own data, with --all)"
-    command = commands.add_parser("deposit", parents=[shared], help=text, description=text)
+def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("network", nargs="?", help="the network's name in federation.yaml")
     command.add_argument("file", nargs="?", type=Path, help=".csv, .csv.gz or .ndjson; default: the network's `data`")
     command.add_argument("--all", action="store_true", help="every network that has `data`")
     command.add_argument("--atomic", action="store_true", help="all rows or none; otherwise bad rows are reported")
-    command.set_defaults(run=deposit)
 
 
-async def deposit(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     if options.all == (options.network is not None):
         raise InputError("name one network, or give --all")
@@ -92,22 +89,22 @@ async def deposit_all(
     """
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results = []
-    async with open_session() as session:
-        client = NetworkClient(session)
+    async with Connections() as connections:
+        client = NetworkClient(connections)
         with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
             for (path, domain), networks in _by_file(chosen).items():
                 task = progress.add_task(f"{domain}: {path.name}", total=None)
                 rejected: list[DocumentError] = []
                 rows = list(_rows(config, path, domain, None if atomic else rejected.append))
-                progress.update(task, total=0)
                 jobs = []
+                total = 0
                 for network in networks:
                     loaded = load(rows, config.schemas()[domain], domain, network.name, network.where)
-                    progress.update(task, total=progress.tasks[task].total + len(loaded.packets))
+                    total += len(loaded.packets)
                     result = Result(network.name, len(loaded.packets), collapsed=loaded.collapsed)
                     jobs.append(_send(client, network, loaded.packets, result, atomic, _advance(progress, task)))
-                for result in await asyncio.gather(*jobs):
-                    results.append(result)
+                progress.update(task, total=total)
+                results.extend(await asyncio.gather(*jobs))
                 if rejected:
                     results[-1].rejected = [*(results[-1].rejected or []), *map(_rejection, rejected)]
             waiting = progress.add_task("published by the registry", total=len(results))
@@ -154,9 +151,7 @@ async def _send(
         result.accepted += report.accepted
         result.stale += report.stale
         if report.rejected:
-            found = [
-                {"line": start + each.line, "path": each.path, "reason": each.reason} for each in report.rejected
-            ]
+            found = [{"line": start + each.line, "path": each.path, "reason": each.reason} for each in report.rejected]
             result.rejected = [*(result.rejected or []), *found]
         advance(len(batch))
     return result

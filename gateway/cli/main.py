@@ -6,32 +6,50 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import orjson
 
-from gateway.cli import check, deposit, networks, question, roles, up
 from gateway.cli.exits import Exit
 from registry.errors import ConfigError, InputError, KindredError, UnknownName
 
 DESCRIPTION = "Kindred: DNS for what is alike. Ask the networks that hold outcomes of situations like yours."
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("-c", "--config", type=Path, default=Path("federation.yaml"), help="default: federation.yaml")
-    shared.add_argument("--json", action="store_true", help="print JSON, for programs")
+# Each is a module of gateway.cli with `add_arguments` and `run`; only the one that is run is loaded.
+COMMANDS: dict[str, str] = {
+    "up": "run the whole federation on this machine; prints `ready`, stops on Ctrl-C",
+    "ask": "what happened to others in this situation, by what was done",
+    "resolve": "show the walk through the registry, like dig",
+    "deposit": "deposit a file's rows with a network, or with --all every network's own data",
+    "networks": "the networks of a domain, or of all",
+    "check": "check federation.yaml, its schemas and data files; starts nothing",
+    "registry": "run the registry: its name server and the service that takes coverages",
+    "network": "run networks: all of one process, or one by name",
+    "gateway": "run the gateway",
+}
+
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The commands; with the arguments of `command`, if it is one."""
     top = argparse.ArgumentParser(prog="kindred", description=DESCRIPTION)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (up, roles, question, deposit, networks, check):
-        module.add_commands(commands, shared)
+    for name, text in COMMANDS.items():
+        each = commands.add_parser(name, help=text, description=text)
+        each.add_argument("-c", "--config", type=Path, default=Path("federation.yaml"), help="default: federation.yaml")
+        each.add_argument("--json", action="store_true", help="print JSON, for programs")
+        if name == command:
+            module = import_module(f"gateway.cli.{name}")
+            module.add_arguments(each)
+            each.set_defaults(run=module.run)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code, and says on standard error what went wrong."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
         return int(asyncio.run(options.run(options)))
     except KindredError as error:

@@ -14,16 +14,11 @@ from gateway.cli.exits import Exit
 from gateway.federation import Federation
 
 
-def add_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
-) -> None:
-    text = "the networks of a domain, or of all"
-    command = commands.add_parser("networks", parents=[shared], help=text, description=text)
+def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("domain", nargs="?", help="default: every domain")
-    command.set_defaults(run=networks)
 
 
-async def networks(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:
     async with Federation.open(options.config) as federation:
         domains = [options.domain] if options.domain else sorted(federation.schemas)
         parts = await asyncio.gather(*(federation.networks(domain) for domain in domains))

@@ -13,6 +13,7 @@ from gateway.answer import Answer
 from gateway.certificate import Certificate
 
 SHOWN_NETWORKS = 12
+SHOWN_CELLS = 12
 
 
 def show_answer(answer: Answer, console: Console) -> None:
@@ -88,14 +89,28 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
 def show_walk(walked: Mapping[str, Any], console: Console) -> None:
     """The cells opened, then the networks in the order in which they promise neighbours."""
     console.print(f";; apex {walked['apex']} generation {walked['generation']} serial {walked['serial']}")
-    for cell in walked["cells"]:
+    for cell in walked["cells"][:SHOWN_CELLS]:
         what = f"{cell['records']} records" if cell["records"] is not None else f"unresolved: {cell['reason']}"
         console.print(f"{cell['name']:<60} SVCB  {what}", highlight=False)
+    if len(walked["cells"]) > SHOWN_CELLS:
+        console.print(f"... {len(walked['cells']):,} cells in all (--json shows each)")
     table = Table("network", "lower bound", "expected neighbours", "lease", box=None, pad_edge=False)
-    for each in walked["networks"]:
+    for each in walked["networks"][:SHOWN_NETWORKS]:
         lease = "lapsed" if each["lapsed"] else "current"
         table.add_row(each["name"], f"{each['lower_bound']:.4g}", f"{each['expected']:.1f}", lease)
     console.print(table)
+    if len(walked["networks"]) > SHOWN_NETWORKS:
+        console.print(f"... {len(walked['networks'])} networks met in all (--json shows each)")
+
+
+def show_forecast(walked: Mapping[str, Any], console: Console) -> None:
+    """What asking would cost."""
+    cost = walked["forecast"]
+    more = f", {cost['more_cells']} more to open" if cost["more_cells"] else ""
+    console.print(
+        f"about {cost['networks']} of {cost['met']} networks met would be asked;"
+        f" {cost['cells']} cells opened for this{more}"
+    )
 
 
 def _number(value: float) -> str:

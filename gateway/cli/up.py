@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.cli.commands import Commands
 from gateway.cli.exits import Exit
-from gateway.cli.roles import READY
+from gateway.cli.running import READY
 from gateway.config import FederationConfig
 from registry.errors import Unavailable
 from registry.keys import SigningKey
@@ -22,13 +21,11 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 
-def add_commands(commands: Commands, shared: argparse.ArgumentParser) -> None:
-    text = "run the whole federation on this machine; prints `ready`, stops on Ctrl-C"
-    command = commands.add_parser("up", parents=[shared], help=text, description=text)
-    command.set_defaults(run=up)
+def add_arguments(_command: argparse.ArgumentParser) -> None:
+    """It has none of its own."""
 
 
-async def up(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -59,8 +56,8 @@ class Processes:
         make_keys(self._config)
         try:
             await self._start("registry", ["registry"])
-            roles = [(name, ["network", "--process", name]) for name in self._config.processes()]
-            await asyncio.gather(*(self._start(*role) for role in [*roles, ("gateway", ["gateway"])]))
+            networks = (self.start_network(name) for name in self._config.processes())
+            await asyncio.gather(*networks, self._start("gateway", ["gateway"]))
         except BaseException:
             await self.__aexit__()
             raise
@@ -81,6 +78,10 @@ class Processes:
     @property
     def pids(self) -> dict[str, int]:
         return {name: child.pid for name, child in self._children.items()}
+
+    async def start_network(self, process: str) -> None:
+        """Start the networks of one process."""
+        await self._start(process, ["network", "--process", process])
 
     async def kill(self, name: str) -> None:
         """End one process at once, as a crash would."""

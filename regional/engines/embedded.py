@@ -114,10 +114,13 @@ class EmbeddedEngine:
         store = Store(self._path, self._max_map)
         try:
             for data in store.packets():
-                self._take_in([(Packet.from_cbor(data), data)])
+                packet = Packet.from_cbor(data)
+                if not packet.tombstone and len(packet.fingerprint) != self._d:
+                    raise PacketError(f"it has d={len(packet.fingerprint)}, the schema has d={self._d}")
+                self._take_in([(packet, data)])
         except PacketError as error:
             store.close()
-            raise Corrupt(f"{self._path}: a stored packet does not decode ({error.detail})") from None
+            raise Corrupt(f"{self._path}: a stored packet is not usable: {error.detail}") from None
         return store
 
     def _take_in(self, packets: Batch) -> None:

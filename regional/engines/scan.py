@@ -30,7 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from regional.engine import Census, NearestQuery, NearestResult
-from regional.packet import Fingerprint, identity_digest
+from regional.packet import identity_digest
+from regional.packetcbor import Fingerprint
 from registry.region import squared_distances
 
 _COARSE_ABOVE: Final = 512  # rows; fewer are measured in float64 at once

@@ -106,3 +106,22 @@ def test_thousands_of_identical_fingerprints(per: str) -> None:
     asked = federation.ask(np.zeros(3, dtype=np.float32), 20, per)
     assert asked.certificate.neighbours_complete
     assert [(each.network, each.packet.node) for each in asked.neighbours] == federation.truth(points[0], 20, per)
+
+
+def test_arms_that_live_in_different_places_on_a_deep_tree() -> None:
+    random = np.random.default_rng(5)
+    homes = {"a": -3.0, "b": 0.0, "c": 3.0}
+    holders = []
+    for number in range(12):
+        actions = random.choice(ACTIONS, size=300).tolist()
+        points = np.round(random.normal(size=(300, 3)) * 2) / 2 + np.array(
+            [[homes[action], 0, 0] for action in actions]
+        )
+        holders.append(Holder(f"n{number}", points.astype(np.float32), actions))
+    federation = Simulated(holders, cluster, ACTIONS)
+    assert len(federation.cells) > 5
+    for _ in range(25):
+        query = (random.normal(size=3) * 2).astype(np.float32)
+        asked = federation.ask(query, 40)
+        assert asked.certificate.neighbours_complete
+        assert [(each.network, each.packet.node) for each in asked.neighbours] == federation.truth(query, 40)

@@ -166,7 +166,7 @@ async def test_a_store_that_does_not_decode_is_named(engine, tmp_path, writer):
     await engine.put([(packet(1), b"not a packet")])
     await engine.close()
     again = EmbeddedEngine("net", 2, tmp_path / "net", writer)
-    with pytest.raises(Corrupt, match="does not decode"):
+    with pytest.raises(Corrupt, match="a stored packet is not usable"):
         await again.open()
     (tmp_path / "net" / "data.mdb").write_bytes(b"nothing" * 5000)
     with pytest.raises(Corrupt, match="not a readable store"):

@@ -38,7 +38,7 @@ def packets(draw):
         fingerprint=np.array(draw(st.lists(st.floats(-1e6, 1e6, width=32), min_size=d, max_size=d)), dtype=np.float32),
         action=draw(st.none() | texts),
         outcomes=draw(st.dictionaries(texts, outcome_values, max_size=4)),
-        weight=draw(st.just(1.0) | st.floats(1e-9, 1e9)),
+        weight=draw(st.sampled_from([0.0, 1.0]) | st.floats(1e-9, 1e9)),
         signer=draw(st.binary(min_size=32, max_size=32)) if signed else None,
         sig=draw(st.binary(min_size=64, max_size=64)) if signed else None,
     )
@@ -145,7 +145,7 @@ GOOD = sample().to_cbor()
         (members(k10={"died": math.nan}), "outcomes.died"),
         (members(k10={"los": [1.5, 1]}), "outcomes.los"),
         (members(k11=1.0), "deterministic"),
-        (members(k11=0.0), "weight"),
+        (members(k11=-1.0), "weight"),
         (members(k12=bytes(32)), "sig"),
         (members(k14=True), "tombstone"),
         (members(k14=False), "deterministic"),

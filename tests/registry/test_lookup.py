@@ -382,9 +382,7 @@ async def test_answers_out_of_order_are_matched() -> None:
         await lookups.close()
 
 
-@pytest.mark.parametrize(
-    "rdata", [b"", b"\0\1\0", b"\0\1\0\1", b"\0\1\0\1http://a b", b"\0\1\0\1\xff", b"\0\1\0\1a\n"]
-)
+@pytest.mark.parametrize("rdata", [b"", b"\0\1\0", b"\0\1\0\1", b"\0\1\0\1http://a b", b"\0\1\0\1\xff", b"\0\1\0\1a\n"])
 def test_broken_uri_records(rdata: bytes) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - struct.error is none of ours
         uri(rdata)

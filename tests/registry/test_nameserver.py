@@ -146,6 +146,7 @@ async def test_a_peer_that_does_not_read_costs_little_and_hinders_nobody(server:
             break
     [connection] = [each for each in server._connections if each._paused]
     assert connection._transport is not None
+    assert not connection._transport.is_reading()
     assert connection._transport.get_write_buffer_size() < 1_000_000
     for _ in range(100):  # and goes on where it stood once the peer reads
         assert len(await read_message(greedy_reader)) > 3000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.errors import RegionError
@@ -29,6 +29,8 @@ def boxes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
 
 
 @given(boxes())
+@example((np.array([1e-20]), np.zeros(1), np.zeros(1), 1.0))  # the shift vanishes beside the radius
+@example((np.array([1e-170]), np.zeros(1), np.zeros(1), 0.0))  # the square of the shift underflows
 def test_ball_contains_the_original(region: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
     centre, _, _, radius = region
     rounded, is_half, radii = ball(centre[None], np.array([radius]))
@@ -46,6 +48,7 @@ def test_ball_contains_the_original(region: tuple[np.ndarray, np.ndarray, np.nda
 
 
 @given(boxes())
+@example((np.array([-(2.0**-23)]), np.array([-(2.0**-23)]), np.array([2.0**30]), 0.0))  # the reach rounds down
 def test_box_contains_the_original_and_little_more(region: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
     centre, lo, hi, radius = region
     rounded, _, _ = ball(centre[None], np.array([radius]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import dns.rdata
 import numpy as np
@@ -142,6 +143,26 @@ def test_the_layout_is_as_written_down() -> None:
     assert decode(joined(head, parameters), NAMING, 17, ACTIONS, 3).network == "psu-02"
 
 
+def test_the_example_of_the_specification() -> None:
+    protocol = Path(__file__).parents[2] / "docs" / "protocol.md"
+    lines = protocol.read_text().partition("*Example*")[2].partition("(The scale")[0].splitlines()
+    rdata = bytes.fromhex("".join(line for line in lines if line.startswith("    ")))
+    example = region(
+        counts={"belt": 15, "bag": 300},
+        centre=np.array([0.5, -2.0]),
+        radius=1.5,
+        lo=np.array([0.0, -3.0]),
+        hi=np.array([1.0, np.inf]),
+        var=np.array([0.25, 0.125]),
+        spread=2.0,
+    )
+    assert encode(CellRecord(example, network="psu-02"), NAMING, 17, ACTIONS) == rdata
+    decoded = decode(rdata, NAMING, 17, ACTIONS, 2).region
+    assert (decoded.centre == example.centre).all()
+    assert decoded.radius == 1.5
+    assert decoded.var[1] == 0.25 * 128 / 255
+
+
 NAN, INF = struct.pack("<f", float("nan")), struct.pack("<f", float("inf"))
 
 
@@ -206,7 +227,7 @@ def test_newer_parameters_are_skipped_but_must_be_well_formed() -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        b"\x02g18",  # another generation
+        b"\x010\x03g18",  # another generation
         b"\x02g17",  # the root: a cycle
         b"\x0207\x03g17",
         b"\x011" * 17 + b"\x03g17",

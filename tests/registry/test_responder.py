@@ -181,6 +181,9 @@ class TestSizes:
             small = ask(ROOT, "SVCB", over_tcp=False, **edns)
             assert bool(small.flags & dns.flags.TC) == (limit < 740)
 
+    def test_a_payload_below_512_is_taken_for_512(self) -> None:
+        assert ask(NAMING.apex, "TXT", over_tcp=False, payload=100).answer
+
     def test_tcp_carries_it_whole(self) -> None:
         message = ask(WIDE, "SVCB")
         assert not message.flags & dns.flags.TC

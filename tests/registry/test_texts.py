@@ -39,7 +39,6 @@ def test_network_round_trip() -> None:
         (b"gen=17", b"gen=17\xff"),
         (b"d=24", b"d=0"),
         (b"d=24", b"d=129"),
-        (b"d=24", b"space=" + b"00" * 32),
         (b"action=belt", b"action="),
         (b"action=belt", b"action=none"),
     ],
@@ -58,6 +57,11 @@ def test_network_refuses(wrong: bytes) -> None:
     strings = [wrong if each.startswith(key) else each for each in entry().strings()]
     with pytest.raises(LookupFailed, match=key.decode()):
         NetworkText.from_strings(strings)
+
+
+def test_a_repeated_string_is_refused() -> None:
+    with pytest.raises(LookupFailed, match="twice"):
+        ApexText.from_strings([*publication().text.strings(), b"d=24"])
 
 
 @pytest.mark.parametrize("field", [b"space=" + b"0" * 63, b"space=" + b"zz" * 32, b"space=" + b"00 " * 32])

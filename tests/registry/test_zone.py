@@ -70,9 +70,7 @@ def test_unchanged_generations_are_taken_over() -> None:
     for changed in (
         domain_zone(publication(generations={17: tree()}), SERIAL, TTLS, previous=first),
         domain_zone(publication(generations={17: first_tree}), SERIAL, Ttls(cell=61), previous=first),
-        domain_zone(
-            publication(generations={17: first_tree}, actions=("none", "belt")), SERIAL, TTLS, previous=first
-        ),
+        domain_zone(publication(generations={17: first_tree}, actions=("none", "belt")), SERIAL, TTLS, previous=first),
     ):
         assert changed.branches[b"\x03g17"] is not first.branches[b"\x03g17"]
 

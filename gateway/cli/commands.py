@@ -1,6 +1,0 @@
-"""What a command module hands its commands to."""
-
-import argparse
-from typing import TypeAlias
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

@@ -1,0 +1,79 @@
+"""`kindred network`: networks with their stores, their service, and an advertiser for each."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from gateway.cli.running import serving, until_signal
+from gateway.config import FederationConfig, NetworkConfig
+from regional.advertiser import Advertiser
+from regional.engines.embedded import EmbeddedEngine
+from regional.engines.writer import Writer
+from regional.network import Network
+from regional.service import network_app
+from registry.client import RegistryClient
+from registry.clock import SystemClock
+from registry.errors import UnknownName
+from registry.keys import SigningKey
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    chosen = command.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("name", nargs="?", help="one network of federation.yaml")
+    chosen.add_argument("--process", help="all networks with this `process`")
+
+
+async def run(options: argparse.Namespace) -> int:
+    config = FederationConfig.from_yaml(options.config)
+    async with running_networks(config, _chosen(config, options)):
+        return await until_signal()
+
+
+@asynccontextmanager
+async def running_networks(config: FederationConfig, chosen: Sequence[NetworkConfig]) -> AsyncIterator[None]:
+    """These networks in this process: their stores, their service, and an advertiser for each."""
+    clock = SystemClock()
+    writer = Writer()
+    networks: dict[str, Network] = {}
+    advertisers: list[asyncio.Task[None]] = []
+    try:
+        for each in chosen:
+            schema = config.schemas()[each.domain]
+            path = config.data_dir / "networks" / each.name
+            engine = EmbeddedEngine(each.name, schema.dimension, path, writer)
+            network = Network(each.name, each.domain, schema, engine, config.min_cohort(each.domain), clock)
+            await network.open()
+            networks[each.name] = network
+        async with serving(network_app(networks), chosen[0].listen), aiohttp.ClientSession() as session:
+            registry = RegistryClient(session, f"http://{config.registry.http}")
+            for name, network in networks.items():
+                key = SigningKey.from_file(config.data_dir / "keys" / name)
+                advertiser = Advertiser(network, registry, key, clock, lease_s=config.registry.lease)
+                advertisers.append(asyncio.create_task(advertiser.run()))
+            try:
+                yield
+            finally:
+                for task in advertisers:
+                    task.cancel()
+                await asyncio.gather(*advertisers, return_exceptions=True)
+    finally:
+        for network in networks.values():
+            await network.close()
+        writer.close()
+
+
+def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:
+    if options.process is not None:
+        found = config.processes().get(options.process)
+        if found is None:
+            known = ", ".join(config.processes())
+            raise UnknownName(f"{config.file}: no network has process {options.process!r}; there are {known}")
+        return found
+    if options.name not in config.networks:
+        raise UnknownName(f"{config.file}: there is no network {options.name!r}")
+    return [config.networks[options.name]]

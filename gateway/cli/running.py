@@ -1,0 +1,46 @@
+"""What every role does: serve over HTTP, say `ready`, run until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from gateway.cli.exits import Exit
+from gateway.config import Address
+from registry.errors import ConfigError
+from registry.httpserver import HttpServer
+
+READY = "ready"
+
+
+@asynccontextmanager
+async def serving(app: web.Application, listen: Address) -> AsyncIterator[HttpServer]:
+    """`app` answers at `listen` for as long as the context lasts. Raises ConfigError where the port is taken."""
+    server = HttpServer(app, listen.host, listen.port)
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}; choose another port") from None
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+async def until_signal() -> int:
+    """Say `ready`, and wait for SIGINT or SIGTERM."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    sys.stdout.write(f"{READY}\n")
+    sys.stdout.flush()
+    await stop.wait()
+    return Exit.DONE

@@ -1,0 +1,290 @@
+"""A network: the packets of its own nodes, and what of them its published coverage covers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from regional.clustering import regions_of
+from regional.covering import Covering
+from regional.deposit import DepositReport, Rejection
+from regional.engine import Census, Engine, NearestQuery, NearestResult
+from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
+from regional.packetcbor import Outcome
+from registry.clock import Clock
+from registry.coverage import Coverage
+from registry.errors import Conflict, NotGranted, PacketError, QuestionError, StorageFull, UnknownName
+from registry.jsontext import canonical, loads
+from registry.region import Region
+from registry.schema import Schema
+
+MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """Regions over the packets held at one moment. uncovered: nodes that lie in none that counts their action."""
+
+    regions: tuple[Region, ...]
+    packets: int
+    uncovered: frozenset[bytes]
+
+
+class Network:
+    """One member of one domain. `engine` is its own; its packets are of `schema`'s space."""
+
+    def __init__(self, name: str, domain: str, schema: Schema, engine: Engine, min_cohort: int, clock: Clock) -> None:
+        self.name = name
+        self.domain = domain
+        self.schema = schema
+        self.stirred = asyncio.Event()  # set when a new coverage is wanted
+        self._engine = engine
+        self._min_cohort = min_cohort
+        self._clock = clock
+        self._published: Coverage | None = None
+        self._document: Mapping[str, Any] | None = None
+        self._last: Coverage | None = None
+        self._covering = Covering(())
+        self._uncovered: set[bytes] = set()
+        self._changes = 0  # packets taken since the survey of what is published began
+        self._strays = 0  # and how many of those are not covered
+        self._during: list[Packet] | None = None  # those themselves, while a survey is under way
+
+    async def open(self) -> None:
+        """Load what is held. Raises Conflict where it is of another space, and what the engine raises."""
+        await self._engine.open()
+        space = await self._engine.note("space")
+        if space is None:
+            await self._engine.keep_note("space", self.schema.space)
+        elif space != self.schema.space:
+            await self._engine.close()
+            raise Conflict(
+                f"{self.name} holds packets of space {space.hex()}, the schema of {self.domain} has "
+                f"{self.schema.space.hex()}; deposit them anew, encoded by this schema, into an empty store"
+            )
+        last = await self._engine.note("coverage")
+        if last is not None:
+            self._last = Coverage.from_document(loads(last), self.schema.dimension)
+        self.stirred.set()
+
+    async def close(self) -> None:
+        """Finish what was begun, and let go."""
+        await self._engine.close()
+
+    @property
+    def serial(self) -> int:
+        """Of the published coverage, 0 before the first."""
+        return 0 if self._published is None else self._published.serial
+
+    @property
+    def last_serial(self) -> int:
+        """The highest serial ever published, also before a restart."""
+        return max(self.serial, 0 if self._last is None else self._last.serial)
+
+    @property
+    def published(self) -> Coverage | None:
+        """The coverage that the registry has published in this process's life."""
+        return self._published
+
+    @property
+    def document(self) -> Mapping[str, Any] | None:
+        """The signed document of `published`."""
+        return self._document
+
+    @property
+    def count(self) -> int:
+        """Packets held."""
+        return self._engine.count
+
+    @property
+    def uncovered(self) -> int:
+        """Packets held that the published coverage does not cover."""
+        return self.count if self._published is None else len(self._uncovered)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a new coverage is wanted."""
+        if self._published is None:
+            return True
+        return self._strays > 0 or self._changes > MAX_DRIFT * self._published.packets
+
+    async def deposit(
+        self, packets: Sequence[tuple[int, Packet]], rejected: Sequence[Rejection] = (), atomic: bool = False
+    ) -> DepositReport:
+        """Store packets, each with its line in the batch; what is accepted is durable when this returns.
+
+        rejected: lines that did not even decode; they are handed on. atomic: none is stored where one is
+        rejected. Raises StorageFull or Unavailable, with nothing stored.
+        """
+        refused = list(rejected)
+        fitting: list[tuple[Packet, bytes]] = []
+        for line, packet in packets:
+            try:
+                self._check(packet)
+                fitting.append((packet, packet.to_cbor()))
+            except PacketError as error:
+                refused.append(Rejection(line, str(error.where.get("path", "")), error.detail))
+        refused.sort(key=lambda each: each.line)
+        if atomic and refused:
+            return DepositReport(0, 0, tuple(refused), 0, self.serial)
+        results = await self._engine.put(fitting) if fitting else []
+        taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
+        covered = self._note_taken(taken)
+        return DepositReport(len(taken), len(fitting) - len(taken), tuple(refused), covered, self.serial)
+
+    async def get(self, node: bytes) -> Packet:
+        """The current packet of a node. Raises UnknownName where there is none, or it was withdrawn."""
+        self._check_release()
+        data = await self._engine.get(node)
+        packet = None if data is None else Packet.from_cbor(data)
+        if packet is None or packet.tombstone:
+            raise UnknownName(f"{self.name} holds no packet of this node")
+        return packet
+
+    async def withdraw(self, node: bytes) -> int:
+        """Replace the node's packet by a tombstone that holds nothing but its seq, which is returned.
+
+        Raises UnknownName where there is nothing to withdraw.
+        """
+        while True:
+            data = await self._engine.get(node)
+            held = None if data is None else Packet.from_cbor(data)
+            if held is None or held.tombstone:
+                raise UnknownName(f"{self.name} holds no packet of this node")
+            gone = replace(
+                held,
+                seq=held.seq + 1,
+                time=self._clock.now(),
+                fingerprint=NO_FINGERPRINT,
+                action=None,
+                outcomes={},
+                weight=1.0,
+                signer=None,
+                sig=None,
+                tombstone=True,
+            )
+            if await self._engine.put([(gone, gone.to_cbor())]) == ["accepted"]:
+                self._note_taken([gone])
+                return gone.seq
+
+    async def nearest(self, query: NearestQuery) -> NearestResult:
+        """The nearest packets. Raises NotGranted or QuestionError."""
+        self._check_release()
+        most = self._engine.limits.k
+        if not 1 <= query.k <= most:
+            raise QuestionError(f"k is {query.k}; this network takes 1 to {most}", path="k")
+        bounds = query.within.values() if isinstance(query.within, Mapping) else [query.within]
+        if not all(bound is None or (bound >= 0 and math.isfinite(bound)) for bound in bounds):
+            raise QuestionError("within must be a finite distance of at least 0", path="within")
+        named = {*(query.actions or ()), *(query.within if isinstance(query.within, Mapping) else ())}
+        for action in named - {"", *self.schema.actions}:
+            raise QuestionError(f"{action!r:.60} is no action of {self.domain}", path="actions")
+        if len(query.fingerprint) != self.schema.dimension:
+            raise QuestionError(f"the fingerprint has d={len(query.fingerprint)}, not {self.schema.dimension}")
+        check_fingerprint(query.fingerprint)
+        return await self._engine.nearest(query)
+
+    async def survey(self) -> Survey:
+        """Regions over what is held now; in a thread. What is deposited until `adopt` or `abandon` is remembered."""
+        self._during = []
+        census = await self._engine.census()
+        last = self._last if self._published is None else None
+        return await asyncio.to_thread(_describe, census, self._min_cohort, last)
+
+    def abandon(self) -> None:
+        """The survey will not be published."""
+        self._during = None
+
+    async def adopt(self, survey: Survey, coverage: Coverage, document: Mapping[str, Any]) -> None:
+        """The registry has published this coverage, made from this survey."""
+        during, self._during = self._during or [], None
+        self._published, self._document, self._last = coverage, document, coverage
+        self._covering = Covering(coverage.regions)
+        self._uncovered = set(survey.uncovered)
+        self._changes = self._strays = 0
+        self._note_taken(during)
+        with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
+            await self._engine.keep_note("coverage", canonical(dict(document)))
+
+    def _note_taken(self, packets: Sequence[Packet]) -> int:
+        """Keep the account of what is covered; how many of the packets are."""
+        if self._during is not None:
+            self._during.extend(packets)
+        found = [packet for packet in packets if not packet.tombstone]
+        self._uncovered.difference_update(packet.node for packet in packets if packet.tombstone)
+        covered = 0
+        if found:
+            points = np.stack([packet.fingerprint for packet in found])
+            mask = self._covering.covers(points, [packet.action or "" for packet in found]).tolist()
+            for packet, inside in zip(found, mask, strict=True):
+                (self._uncovered.discard if inside else self._uncovered.add)(packet.node)
+            covered = sum(mask)
+        self._changes += len(packets)
+        self._strays += len(found) - covered
+        if self.pending:
+            self.stirred.set()
+        return covered
+
+    def _check_release(self) -> None:
+        if self.schema.release != "packets":
+            raise NotGranted(f"{self.domain} releases aggregates; no question reaches the packets")
+
+    def _check(self, packet: Packet) -> None:
+        """Raise PacketError unless the packet is of this network's space and speaks its schema's words."""
+        for path, found, right in (
+            ("domain", packet.domain, self.domain),
+            ("network", packet.network, self.name),
+            ("space", packet.space8.hex(), self.schema.space[:8].hex()),
+        ):
+            if found != right:
+                raise PacketError(f"packet: {path} is {found!r:.80}, this network's is {right!r}", path=path)
+        if packet.tombstone:
+            return
+        d = self.schema.dimension
+        if packet.fingerprint.shape != (d,):
+            raise PacketError(f"packet: the fingerprint has d={packet.fingerprint.size}, not {d}", path="fingerprint")
+        if packet.action is not None and packet.action not in self.schema.actions:
+            known = ", ".join(self.schema.actions) or "none"
+            raise PacketError(f"packet: {packet.action!r:.60} is no action; there are: {known}", path="action")
+        for name, value in packet.outcomes.items():
+            self._check_outcome(name, value)
+
+    def _check_outcome(self, name: str, value: Outcome) -> None:
+        outcome = self.schema.outcomes.get(name)
+        path = f"outcomes.{name:.60}"
+        if outcome is None:
+            raise PacketError(f"packet: there is no outcome {name!r:.60}", path=path)
+        if value is None:
+            return
+        if outcome.kind == "duration":
+            good, right = isinstance(value, tuple) and value[0] >= 0, "[duration >= 0, event]"
+        elif outcome.kind == "binary":
+            good, right = value in (0.0, 1.0), "0 or 1"
+        else:
+            low, high = outcome.range or (-math.inf, math.inf)
+            good, right = isinstance(value, float) and low <= value <= high, f"a number from {low} to {high}"
+        if not good:
+            raise PacketError(f"packet: {path} is {value!r}; it must be {right}, or null for unknown", path=path)
+
+
+def _describe(census: Census, min_cohort: int, last: Coverage | None) -> Survey:
+    """Regions over the census; those of `last`, from before a restart, where they still fit."""
+    points, actions = census.fingerprints, census.actions
+    if last is not None and last.packets == len(points):
+        survey = _survey(last.regions, census)
+        if len(survey.uncovered) == last.uncovered:
+            return survey
+    regions, _ = regions_of(points, actions, min_cohort)
+    return _survey(regions, census)
+
+
+def _survey(regions: Sequence[Region], census: Census) -> Survey:
+    covered = Covering(regions).covers(census.fingerprints, census.actions).tolist()
+    lonely = frozenset(node for node, inside in zip(census.nodes, covered, strict=True) if not inside)
+    return Survey(tuple(regions), len(census.nodes), lonely)

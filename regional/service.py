@@ -1,0 +1,265 @@
+"""The networks of one process over HTTP (PROTOCOL, "Network HTTP"), each under its name.
+
+Nothing here logs a fingerprint or a node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
+
+import cbor2
+import orjson
+from aiohttp import web
+
+from regional.deposit import Rejection
+from regional.engine import NearestQuery, NearestResult
+from regional.network import Network
+from regional.packet import Packet, node_from_text
+from regional.packetcbor import array_head, split_sequence
+from registry.errors import Conflict, DocumentError, KindredError, QuestionError, TooLarge, Unavailable, UnknownName
+from registry.fingerprint import from_wire
+from registry.jsontext import loads
+from registry.problem import problems
+
+MAX_DEPOSIT: Final = 32 * 1024 * 1024  # bytes
+MAX_BATCH: Final = 50_000  # packets
+MAX_QUESTION: Final = 64 * 1024  # bytes
+BODY_S: Final = 10.0  # a body must be there by then
+_THREAD_ABOVE: Final = 32 * 1024  # bytes; reading more would hold up the event loop
+_QUESTION: Final = frozenset({"space", "fingerprint", "k", "per", "actions", "within"})
+
+NETWORKS = web.AppKey("networks", Mapping[str, Network])
+BODY_LIMIT_S = web.AppKey("body_limit_s", float)
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Decoded = tuple[list[tuple[int, Packet]], list[Rejection]]
+
+
+def network_app(networks: Mapping[str, Network], body_s: float = BODY_S) -> web.Application:
+    """The application that serves these networks, which are open and stay their owner's to close."""
+    app = web.Application(middlewares=[problems, _deadline], client_max_size=MAX_DEPOSIT)
+    app[NETWORKS], app[BODY_LIMIT_S] = networks, body_s
+    app.add_routes(
+        [
+            web.get("/healthz", _healthz),
+            web.get("/readyz", _readyz),
+            web.get("/{network}/healthz", _healthz),
+            web.get("/{network}/readyz", _readyz),
+            web.post("/{network}/v1/packets", _deposit),
+            web.get("/{network}/v1/packets/{node}", _get),
+            web.delete("/{network}/v1/packets/{node}", _withdraw),
+            web.post("/{network}/v1/nearest", _nearest),
+            web.get("/{network}/v1/coverage", _coverage),
+            web.get("/{network}/v1/schema", _schema),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _deadline(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Stop working for one who has stopped waiting."""
+    header = request.headers.get("Kindred-Deadline-Ms")
+    if header is None:
+        return await handler(request)
+    if not (header.isascii() and header.isdecimal() and 0 < len(header) <= 9):
+        raise QuestionError(f"Kindred-Deadline-Ms is {header!r:.30}; it is a whole number of milliseconds")
+    seconds = int(header) / 1000
+    try:
+        async with asyncio.timeout(seconds) as timeout:
+            return await handler(request)
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        raise Unavailable(f"not done within the {seconds:g} s that the request allows") from None
+
+
+def _network(request: web.Request) -> Network:
+    name = request.match_info["network"]
+    network = request.app[NETWORKS].get(name)
+    if network is None:
+        raise UnknownName(f"no network {name!r:.70} is served here")
+    return network
+
+
+def _json(document: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
+
+
+async def _body(request: web.Request, limit: int) -> bytes:
+    """The body, of at most `limit` bytes. Raises TooLarge, TimeoutError."""
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are taken", limit=limit)
+    body = bytearray()
+    async with asyncio.timeout(request.app[BODY_LIMIT_S]):
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise TooLarge(f"the body is longer than {limit} bytes", limit=limit)
+    return bytes(body)
+
+
+async def _read(body: bytes, read: Callable[[bytes], T]) -> T:
+    return read(body) if len(body) <= _THREAD_ABOVE else await asyncio.to_thread(read, body)
+
+
+async def _deposit(request: web.Request) -> web.Response:
+    network = _network(request)
+    d = network.schema.dimension
+    readers: dict[str, Callable[[bytes], Decoded]] = {
+        "application/json": lambda body: _from_json(body, d),
+        "application/x-ndjson": lambda body: _from_lines(body, d),
+        "application/cbor-seq": _from_cbor,
+    }
+    read = readers.get(request.content_type)
+    if read is None:
+        raise web.HTTPUnsupportedMediaType(text=f"send one of {', '.join(readers)}")
+    atomic = request.query.get("atomic", "0")
+    if atomic not in ("0", "1"):
+        raise QuestionError(f"atomic is {atomic!r:.20}; it is 0 or 1", path="atomic")
+    packets, rejected = await _read(await _body(request, MAX_DEPOSIT), read)
+    report = await network.deposit(packets, rejected, atomic == "1")
+    return _json(report.to_json())
+
+
+def _decode(items: Sequence[T], decode: Callable[[T], Packet]) -> Decoded:
+    if len(items) > MAX_BATCH:
+        raise TooLarge(f"{len(items)} packets in one batch, at most {MAX_BATCH} are taken", limit=MAX_BATCH)
+    packets: list[tuple[int, Packet]] = []
+    rejected: list[Rejection] = []
+    for line, item in enumerate(items, 1):
+        try:
+            packets.append((line, decode(item)))
+        except KindredError as error:
+            rejected.append(Rejection(line, str(error.where.get("path", "")), error.detail))
+    return packets, rejected
+
+
+def _from_json(body: bytes, d: int) -> Decoded:
+    document = loads(body)
+    return _decode(document if isinstance(document, list) else [document], lambda item: Packet.from_json(item, d))
+
+
+def _from_lines(body: bytes, d: int) -> Decoded:
+    lines = body.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return _decode(lines, lambda line: Packet.from_json(loads(line), d))
+
+
+def _from_cbor(body: bytes) -> Decoded:
+    return _decode(split_sequence(body), Packet.from_cbor)
+
+
+async def _get(request: web.Request) -> web.Response:
+    packet = await _network(request).get(node_from_text(request.match_info["node"]))
+    if request.headers.get("Accept") == "application/cbor":
+        return web.Response(body=packet.to_cbor(), content_type="application/cbor")
+    return _json(packet.to_json())
+
+
+async def _withdraw(request: web.Request) -> web.Response:
+    network = _network(request)
+    seq = await network.withdraw(node_from_text(request.match_info["node"]))
+    return _json({"withdrawn": True, "seq": seq if seq < 1 << 53 else str(seq), "serial": network.serial})
+
+
+async def _nearest(request: web.Request) -> web.Response:
+    network = _network(request)
+    query = _question(loads(await _body(request, MAX_QUESTION)), network)
+    serial = network.serial
+    result = await network.nearest(query)
+    if request.headers.get("Accept") == "application/cbor":
+        return web.Response(body=_in_cbor(serial, result), content_type="application/cbor")
+    return web.Response(body=await asyncio.to_thread(_in_json, serial, result), content_type="application/json")
+
+
+def _in_cbor(serial: int, result: NearestResult) -> bytes:
+    """The packets' own bytes stand in the reply as they are; everything before them is small."""
+    head = cbor2.dumps({"serial": serial, "tied": dict(result.tied), "truncated": result.truncated, "packets": []})
+    return head[:-1] + array_head(len(result.packets)) + b"".join(result.packets)
+
+
+def _in_json(serial: int, result: NearestResult) -> bytes:
+    packets = [Packet.from_cbor(data).to_json() for data in result.packets]
+    return orjson.dumps(
+        {"serial": serial, "packets": packets, "tied": dict(result.tied), "truncated": result.truncated}
+    )
+
+
+def _question(document: Any, network: Network) -> NearestQuery:
+    if not isinstance(document, dict):
+        raise DocumentError(f"a question is an object, found {type(document).__name__}")
+    for name in document:
+        if name not in _QUESTION:
+            raise QuestionError(f"{name!r:.60} is no member of a question; there are {', '.join(sorted(_QUESTION))}")
+    for name in ("space", "fingerprint", "k"):
+        if name not in document:
+            raise QuestionError(f"the question has no {name}", path=name)
+    space = network.schema.space.hex()
+    if document["space"] != space:
+        raise Conflict(f"the question is of space {document['space']!r:.80}, {network.domain} has {space}", space=space)
+    k, per, actions = document["k"], document.get("per", "action"), document.get("actions")
+    if type(k) is not int:
+        raise QuestionError(f"k is {k!r:.30}; it is a whole number", path="k")
+    if per not in ("action", "all"):
+        raise QuestionError(f"per is {per!r:.30}; it is 'action' or 'all'", path="per")
+    if actions is not None and not (isinstance(actions, list) and all(isinstance(each, str) for each in actions)):
+        raise QuestionError("actions must be a list of names", path="actions")
+    return NearestQuery(
+        from_wire(document["fingerprint"], network.schema.dimension),
+        k,
+        per,
+        None if actions is None else tuple(actions),
+        _within(document.get("within"), per),
+    )
+
+
+def _within(value: object, per: Literal["action", "all"]) -> Mapping[str, float] | float | None:
+    def number(bound: object) -> float:
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            raise QuestionError(f"within is {bound!r:.30}; it is a distance, or one for each action", path="within")
+        return float(bound)
+
+    if not isinstance(value, dict):
+        return None if value is None else number(value)
+    if per == "all":
+        raise QuestionError("within has a distance for each action, but per is 'all'; give one number", path="within")
+    return {action: number(bound) for action, bound in value.items()}
+
+
+async def _coverage(request: web.Request) -> web.Response:
+    network = _network(request)
+    return _json(
+        {
+            "network": network.name,
+            "domain": network.domain,
+            "published": network.serial,
+            "packets": network.count,
+            "uncovered": network.uncovered,
+            "pending": network.pending,
+            "coverage": network.document,
+        }
+    )
+
+
+async def _schema(request: web.Request) -> web.Response:
+    schema = _network(request).schema
+    response = _json(schema.document)
+    response.etag = schema.digest.hex()
+    return response
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return _json({"status": "ok"})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    """Ready when every network (or the one named) has a published coverage."""
+    asked = [_network(request)] if "network" in request.match_info else request.app[NETWORKS].values()
+    waiting = sorted(network.name for network in asked if network.published is None)
+    return _json({"status": "waiting" if waiting else "ready", "waiting": waiting}, 503 if waiting else 200)

@@ -1,0 +1,138 @@
+"""Serving an aiohttp application so that a peer that sends slowly, or nothing, does not stay for ever.
+
+aiohttp bounds neither the time for a request's head nor that for its body. Here a connection on which no request
+is being served must bring a whole head within `head_s` of its first byte, and may be silent for `idle_s`. The time
+for a body is bounded where it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+
+HEAD_S = 10.0
+IDLE_S = 30.0  # longer than our clients keep a connection, so that they are the ones who close it
+GRACE_S = 2.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Watched(asyncio.Protocol):
+    """One connection: hands everything on to aiohttp's handler, and cuts it where the head takes too long."""
+
+    def __init__(self, inner: asyncio.Protocol, head_s: float, idle_s: float) -> None:
+        self._inner = inner
+        self._head_s = head_s
+        self._idle_s = idle_s
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._serving = False
+
+    def begun(self) -> None:
+        """A request's head is complete."""
+        self._serving = True
+        self._disarm()
+
+    def ended(self, whole: bool) -> None:
+        """Its response is made. whole: its body had come to the end."""
+        self._serving = False
+        self._arm(self._idle_s if whole else self._head_s)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+        self._arm(self._head_s)
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._serving:
+            self._arm(self._head_s)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._disarm()
+        self._inner.connection_lost(error)
+
+    def _arm(self, seconds: float) -> None:
+        """Cut the connection then, unless a request begins before; a time that is set is only brought forward."""
+        loop = asyncio.get_running_loop()
+        if self._transport is None or (self._timer is not None and self._timer.when() <= loop.time() + seconds):
+            return
+        self._disarm()
+        self._timer = loop.call_later(seconds, self._transport.abort)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class HttpServer:
+    """An application on one address. Port 0 takes a free one; `port` tells which."""
+
+    def __init__(
+        self, app: web.Application, host: str, port: int, head_s: float = HEAD_S, idle_s: float = IDLE_S
+    ) -> None:
+        self._app = app
+        self._host = host
+        self.port = port
+        self._head_s = head_s
+        self._idle_s = idle_s
+        self._connections: WeakValueDictionary[object, _Watched] = WeakValueDictionary()
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where the address is taken."""
+        self._app.middlewares.insert(0, self._watch)
+        runner = web.AppRunner(self._app, keepalive_timeout=self._idle_s, access_log=None, shutdown_timeout=GRACE_S)
+        await runner.setup()
+        make = runner.server
+        if make is None:
+            raise RuntimeError("the runner was set up, yet has no server")
+
+        def connection() -> asyncio.Protocol:
+            inner = make()
+            watched = _Watched(inner, self._head_s, self._idle_s)
+            self._connections[inner] = watched
+            return watched
+
+        self._runner = runner
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                connection, self._host, self.port, backlog=512
+            )
+        except OSError:
+            await runner.cleanup()
+            raise
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening, let requests under way end, run the application's clean-up."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        watched = self._connections.get(request.protocol)
+        if watched is None:
+            return await handler(request)
+        watched.begun()
+        try:
+            return await handler(request)
+        finally:
+            watched.ended(request.content.is_eof())

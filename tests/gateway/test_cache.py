@@ -1,0 +1,110 @@
+"""The cache: time to live, failures, one lookup for many, bounded size."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.cache import Cache, Kept
+from registry.clock import ManualClock
+from registry.errors import LookupFailed
+
+
+async def test_a_value_is_kept_for_its_time_to_live() -> None:
+    clock, asked = ManualClock(), []
+
+    async def look_up() -> tuple[object, float, int]:
+        asked.append(clock.monotonic())
+        return "cell", 60.0, 7
+
+    cache = Cache(clock)
+    assert await cache.get("key", look_up, 1.0) == Kept("cell", 7)
+    clock.advance(59.9)
+    assert cache.peek("key") == Kept("cell", 7)
+    await cache.get("key", look_up, 1.0)
+    assert len(asked) == 1
+    clock.advance(0.1)
+    assert cache.peek("key") is None
+    await cache.get("key", look_up, 1.0)
+    assert len(asked) == 2
+
+
+async def test_a_jump_of_the_wall_clock_changes_nothing() -> None:
+    clock = ManualClock()
+
+    async def look_up() -> tuple[object, float, int]:
+        return "cell", 60.0, 7
+
+    cache = Cache(clock)
+    await cache.get("key", look_up, 1.0)
+    clock.jump(3600.0)
+    assert cache.peek("key") is not None
+    clock.jump(-7200.0)
+    clock.advance(60.0)
+    assert cache.peek("key") is None
+
+
+@pytest.mark.parametrize(("where", "kept_s"), [({}, 1.0), ({"ttl_s": 10.0}, 10.0)])
+async def test_a_failure_is_kept_briefly(where: dict[str, float], kept_s: float) -> None:
+    clock, asked = ManualClock(), []
+
+    async def look_up() -> tuple[object, float, int]:
+        asked.append(1)
+        raise LookupFailed("NXDOMAIN", **where)
+
+    cache = Cache(clock)
+    for _ in range(3):
+        with pytest.raises(LookupFailed, match="NXDOMAIN"):
+            await cache.get("key", look_up, 1.0)
+    assert len(asked) == 1
+    clock.advance(kept_s)
+    with pytest.raises(LookupFailed):
+        await cache.get("key", look_up, 1.0)
+    assert len(asked) == 2
+
+
+async def test_many_askers_share_one_lookup() -> None:
+    asked, go = [], asyncio.Event()
+
+    async def look_up() -> tuple[object, float, int]:
+        asked.append(1)
+        await go.wait()
+        return "cell", 60.0, 7
+
+    cache = Cache(ManualClock())
+    askers = [asyncio.create_task(cache.get("key", look_up, 5.0)) for _ in range(50)]
+    await asyncio.sleep(0)
+    go.set()
+    assert {kept.value for kept in await asyncio.gather(*askers)} == {"cell"}
+    assert len(asked) == 1
+
+
+async def test_one_impatient_asker_does_not_end_the_lookup_for_the_others() -> None:
+    go = asyncio.Event()
+
+    async def look_up() -> tuple[object, float, int]:
+        await go.wait()
+        return "cell", 60.0, 7
+
+    cache = Cache(ManualClock())
+    patient = asyncio.create_task(cache.get("key", look_up, 5.0))
+    await asyncio.sleep(0)
+    with pytest.raises(LookupFailed, match="no answer within 0 ms"):
+        await cache.get("key", look_up, 0.0)
+    go.set()
+    assert (await patient).value == "cell"
+
+
+async def test_memory_is_bounded_and_the_least_recently_used_goes_first() -> None:
+    async def look_up() -> tuple[object, float, int]:
+        return "cell", 60.0, 7
+
+    cache = Cache(ManualClock(), limit=3)
+    for key in ("a", "b", "c"):
+        await cache.get(key, look_up, 1.0)
+    cache.peek("a")
+    await cache.get("d", look_up, 1.0)
+    assert len(cache) == 3
+    assert cache.peek("a") is not None
+    assert cache.peek("b") is None

@@ -1,0 +1,90 @@
+"""federation.yaml: the shipped one reads; a broken one is refused with file, line, path and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import FederationConfig
+from registry.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+
+GOOD = f"""\
+version: 1
+registry: {{dns: "127.0.0.1:5300", http: "127.0.0.1:5380"}}
+domains:
+  crash.vehicles: {{schema: {ROOT}/examples/domains/crash.yaml}}
+networks:
+  one: {{domain: crash.vehicles, listen: "127.0.0.1:7301"}}
+gateway: {{listen: "127.0.0.1:8080"}}
+"""
+
+
+def read(tmp_path: Path, text: str) -> FederationConfig:
+    path = tmp_path / "federation.yaml"
+    path.write_text(text)
+    return FederationConfig.from_yaml(path)
+
+
+def test_the_shipped_file() -> None:
+    config = FederationConfig.from_yaml(ROOT / "federation.yaml")
+    assert len(config.networks) == 123
+    assert len(config.schemas()) == 6
+    assert all(network.data is not None and network.data.is_file() for network in config.networks.values())
+    assert config.networks["icu-mosf-w-sepsis"].where == {"cat1": "MOSF w/Sepsis"}
+    assert config.networks["severity-55-plus-1"].where == {"dvcat": "55+", "frontal": 1}
+    assert config.networks["drives-03"].where == {"hash": ["drive", 3, 12]}
+    assert config.networks["strikes-unknown"].where == {"state": None}
+
+
+def test_the_good_one_is_good(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD)
+    assert config.networks["one"].endpoint == "http://127.0.0.1:7301/one"
+    assert config.data_dir == tmp_path / ".kindred"
+    assert config.gateway.deadline == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("version: 1", "version: 2", 1, "version"),
+        ("version: 1", "version: [1", 2, ""),
+        ("127.0.0.1:5300", "127.0.0.1", 2, "registry.dns"),
+        ("127.0.0.1:5300", "127.0.0.1:70000", 2, "registry.dns"),
+        ('http: "127.0.0.1:5380"', 'htpp: "127.0.0.1:5380"', 2, "htpp"),
+        ("listen: \"127.0.0.1:8080\"", "listen: \"127.0.0.1:8080\", deadline: 5", 7, "500ms"),
+        ("domain: crash.vehicles,", "domain: crash.cars,", 6, "crash.cars"),
+        ("  one:", "  One:", 6, "DNS label"),
+        ("  one:", "  one-{column}:", 6, "each"),
+        ("  one:", "  net:", 6, "DNS label"),
+        ("listen: \"127.0.0.1:7301\"", "listen: \"127.0.0.1:7301\", engine: duckdb", 6, "engine"),
+        ("listen: \"127.0.0.1:7301\"", "listen: \"127.0.0.1:7301\", key: secret", 6, "key"),
+        ("version: 1\n", "version: 1\nversion: 1\n", 2, "version"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, GOOD.replace(old, new, 1))
+    assert f"federation.yaml:{line}" in caught.value.detail
+    assert says in caught.value.detail
+
+
+def test_two_networks_of_one_process_share_its_port(tmp_path: Path) -> None:
+    more = 'networks:\n  two: {domain: crash.vehicles, process: p, listen: "127.0.0.1:1"}\n'
+    more += '  three: {domain: crash.vehicles, process: p, listen: "127.0.0.1:2"}\n'
+    with pytest.raises(ConfigError, match=r"process 'p' listens on 127\.0\.0\.1:1 already"):
+        read(tmp_path, GOOD.replace("networks:\n", more))
+
+
+def test_two_processes_cannot_share_a_port(tmp_path: Path) -> None:
+    more = 'networks:\n  two: {domain: crash.vehicles, listen: "127.0.0.1:7301"}\n'
+    with pytest.raises(ConfigError, match=r"7301 is taken by process 'two'"):
+        read(tmp_path, GOOD.replace("networks:\n", more))
+
+
+def test_a_missing_file_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"federation\.yaml"):
+        FederationConfig.from_yaml(tmp_path / "federation.yaml")
