@@ -31,7 +31,7 @@ class Standing:
 
     def reached(self, radius: Array) -> Flags:
         """Which may hold a packet of some arm within its radius (a,)."""
-        result: Flags = ((self.lower <= radius) & (self.counts > 0)).any(axis=1)
+        result: Flags = np.asarray(((self.lower <= radius) & (self.counts > 0)).any(axis=1))
         return result
 
 
