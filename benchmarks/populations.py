@@ -55,9 +55,7 @@ def real(name: str, questions: int) -> Population:
     schema = Schema.from_yaml(ROOT / "examples" / "domains" / f"{name}.yaml")
     rows = list(read_rows(ROOT / "examples" / "data" / f"{FILES[name]}.csv.gz", schema))
     points = np.array([encode(schema, row.situation) for row in rows], dtype=np.float32)
-    outcomes = {
-        outcome: np.array([_number(row.outcomes.get(outcome)) for row in rows]) for outcome in schema.outcomes
-    }
+    outcomes = {outcome: np.array([_number(row.outcomes.get(outcome)) for row in rows]) for outcome in schema.outcomes}
     out = np.zeros(len(rows), dtype=np.bool_)
     out[np.random.default_rng(3).choice(len(rows), questions, replace=False)] = True
     columns = {
@@ -94,9 +92,9 @@ def by_kind(points: Fingerprints, networks: int, strays: float = 0.0, within: La
     for each, share in enumerate(shares.tolist()):
         rows = np.flatnonzero(classes == each)
         sample = points[random.choice(rows, min(len(rows), 10_000), replace=False)]
-        share = min(share, len(np.unique(sample, axis=0)))
-        kinds[rows] = first + KMeans(share, n_init=1, max_iter=15, random_state=0).fit(sample).predict(points[rows])
-        first += share
+        parts = min(share, len(np.unique(sample, axis=0)))
+        kinds[rows] = first + KMeans(parts, n_init=1, max_iter=15, random_state=0).fit(sample).predict(points[rows])
+        first += parts
     if networks >= SPECIALTIES:
         share = networks // SPECIALTIES
         owner = kinds * share + random.integers(0, share, len(points))

@@ -20,7 +20,9 @@ from scipy.special import ndtr
 
 Array = npt.NDArray[np.float64]
 
-_HALVINGS = 14  # of the interval in which a radius is sought
+TEMPER, TEMPER_SPREAD = 0.8, 0.2  # over the data sets of benchmarks/planner.py
+_TEMPERS = np.linspace(0.3, 1.2, 46)
+_HALVINGS = 11  # of the interval in which a radius is sought
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +55,7 @@ class Seen:
         _, member = np.unique(group, return_inverse=True)
         total = np.bincount(member, weights=weight)
         mean = np.zeros((len(total), self.offset.shape[1]))
-        np.add.at(mean, member, self.offset * (weight / total[member])[:, None])
+        np.add.at(mean, member, self.offset * (weight / np.maximum(total[member], 1e-100))[:, None])
         centred = self.offset - mean[member]
         share = weight / weight.sum()
         result: Array = (centred.T * share) @ centred
@@ -73,40 +75,71 @@ class Seen:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """Of m regions, (m,) each: mean and variance of the squared distance from the question to a packet, and the
-    least and greatest distance that any packet can have."""
+    """The squared distance from the question to a packet of each of m regions, as a distribution.
 
-    mean: Array
-    variance: Array
-    lower: Array
-    upper: Array
+    mean, variance: (m,) of the squared distance; lower, upper: (m,) the least and greatest distance of any packet.
+    """
 
-    def within(self, radius: Array) -> Array:
-        """(m, a): the expected share of each region's packets within each of the a distances."""
-        mean = np.maximum(self.mean, 1e-100)
-        ninth = np.minimum(self.variance / (9.0 * mean * mean), 1e2)  # 1 / (9 * shape of the gamma)
-        ninth = np.maximum(ninth, 1e-12)
-        centre, scale = 1.0 - ninth, 1.0 / np.sqrt(ninth)
-        least, most = self.lower**2, np.maximum(self.upper**2, self.lower**2)
+    def __init__(self, mean: Array, variance: Array, lower: Array, upper: Array) -> None:
+        mean = np.maximum(mean, 1e-100)
+        ninth = np.clip(variance / (9.0 * mean * mean), 1e-12, 1e2)  # 1 / (9 * shape of the gamma)
+        upper = np.maximum(upper, lower)
+        self.farthest = float(upper.max(initial=0.0))
+        self._least, self._most = (lower**2)[:, None], (upper**2)[:, None]
+        self._mean = mean[:, None]
+        self._scale = (1.0 / np.sqrt(ninth))[:, None]
+        self._centre = (1.0 - ninth)[:, None]
+        ends = self._below(np.concatenate([self._least, self._most], axis=1))
+        mass = ends[:, 1:] - ends[:, :1]
+        self._before = ends[:, :1]
+        self._mass = np.maximum(mass, 1e-6)
+        self._flat = mass[:, 0] <= 1e-6  # bounds so far in a tail that the model says nothing between them
+        self._width = np.maximum(self._most - self._least, 1e-100)
 
-        def below(square: Array) -> Array:
-            root = np.cbrt(square / mean[:, None])
-            share: Array = ndtr((root - centre[:, None]) * scale[:, None])
-            return share
+    def _below(self, square: Array) -> Array:
+        share: Array = ndtr((np.cbrt(square / self._mean) - self._centre) * self._scale)
+        return share
 
-        ends = below(np.stack([least, most], axis=1))
-        mass = np.maximum(ends[:, 1] - ends[:, 0], 0.0)[:, None]
-        square = np.where(np.isfinite(radius), radius, 0.0)[None, :] ** 2
-        flat = (square - least[:, None]) / np.maximum(most - least, 1e-300)[:, None]
-        share = np.where(mass > 1e-6, (below(square) - ends[:, :1]) / np.maximum(mass, 1e-6), flat)
-        share = np.where(square >= most[:, None], 1.0, np.clip(share, 0.0, 1.0))
-        share = np.where(square < least[:, None], 0.0, share)
-        return np.where(np.isfinite(radius)[None, :], share, 1.0)
+    def within(self, radius: Array, temper: Array | float = 1.0) -> Array:
+        """(m, a): the expected share of each region's packets within each of the a distances.
+
+        temper: (a,), see `tempered`.
+        """
+        square = np.minimum(radius, self.farthest)[None, :] ** 2
+        share = (self._below(square) - self._before) / self._mass
+        share[self._flat] = (square - self._least[self._flat]) / self._width[self._flat]
+        share[square >= self._most] = 1.0
+        share = np.clip(share, 0.0, 1.0)
+        share[square < self._least] = 0.0
+        return tempered(share, temper)
 
 
-def kth_distance(moments: Moments, counts: Array, k: int, found: Sequence[Array] | None = None) -> Array:
+def tempered(share: Array, temper: Array | float) -> Array:
+    """Small shares raised to the power `temper`, large ones hardly changed.
+
+    Real packets lie in clumps, so a region's near tail holds more of them than its moments promise: below 1.
+    """
+    result: Array = share ** (1.0 - (1.0 - np.asarray(temper)) * (1.0 - share) ** 2)
+    return result
+
+
+def fit_temper(share: Array, count: Array, held: Array) -> float:
+    """The power that makes the shares (m,) of regions of `count` packets fit how many they turned out to hold.
+
+    The most probable of a grid: held is Poisson with mean count * share; before any data TEMPER, give or take
+    TEMPER_SPREAD.
+    """
+    floored = np.maximum(share, 1e-12)
+    mean = count[:, None] * tempered(floored[:, None], _TEMPERS)
+    loss = (mean - held[:, None] * np.log(np.maximum(mean, 1e-12))).sum(axis=0)
+    loss += ((_TEMPERS - TEMPER) / TEMPER_SPREAD) ** 2 / 2.0
+    return float(_TEMPERS[int(loss.argmin())])
+
+
+def kth_distance(
+    moments: Moments, counts: Array, k: int, found: Sequence[Array] | None = None, temper: Array | float = 1.0
+) -> Array:
     """(a,): the distance within which k packets of each of a arms are expected; infinite where fewer exist.
 
     counts: (m, a) packets per region and arm. found: per arm the ascending distances of packets already known,
@@ -118,14 +151,14 @@ def kth_distance(moments: Moments, counts: Array, k: int, found: Sequence[Array]
     result = np.full(arms, np.inf)
     if not (total >= k).any():
         return result
-    farthest = [float(moments.upper.max()) if len(counts) else 0.0, *(float(each[-1]) for each in known if len(each))]
+    farthest = [moments.farthest, *(float(each[-1]) for each in known if len(each))]
     low, high = np.zeros(arms), np.full(arms, max(farthest))
     for arm, distances in enumerate(known):
         if len(distances) >= k:
             high[arm] = distances[k - 1]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2.0
-        reached = (counts * moments.within(middle)).sum(axis=0)
+        reached = (counts * moments.within(middle, temper)).sum(axis=0)
         reached += [float(np.searchsorted(each, r, side="right")) for each, r in zip(known, middle, strict=True)]
         enough = reached >= k
         high, low = np.where(enough, middle, high), np.where(enough, low, middle)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gateway.expectation import Array, Moments, kth_distance
+from gateway.expectation import TEMPER, Array, Moments, fit_temper, kth_distance
 from gateway.merge import Merge
 from gateway.resolution import Walk
-
-UNDERRATED = 1.5  # how much more than promised networks hold of which little is expected
 
 Flags = npt.NDArray[np.bool_]
 
@@ -52,23 +50,25 @@ class Outlook:
     def of(cls, walk: Walk, merge: Merge, k: int, answered: Collection[str]) -> Outlook:
         """answered: networks whose packets, within the radius or the K nearest, are in `merge`."""
         settled = np.array([name in answered for name in walk.networks], dtype=np.bool_)
-        open_ = (walk.network < 0) & (walk.closed | walk.failed)
         held = walk.network >= 0
+        open_ = ~held & (walk.closed | walk.failed)
         open_[held] = ~settled[walk.network[held]]
         distances = merge.distances()
         radius = merge.radius()
         reached = walk.reaches(radius).any(axis=1)
-        near = open_ & reached
-        if near.any():
-            told = reached & held if (reached & held).any() else near
-            covariance = walk.seen[told].covariance(walk.counts[told].sum(axis=1), walk.network[told])
-            moments = walk.seen[near].moments(covariance)
-        else:
-            moments = Moments(*(np.zeros(0) for _ in range(4)))
-        reach = np.minimum(kth_distance(moments, walk.counts[near], k, distances), radius)
+        near, known = open_ & reached, held & reached & ~open_
+        if not near.any():
+            return cls(walk, k, open_, radius, np.array([float(len(each)) for each in distances]), walk.counts * 0.0)
+        told = held & reached if (held & reached).any() else near
+        covariance = walk.seen[told].covariance(walk.counts[told].sum(axis=1), walk.network[told])
+        moments = walk.seen[near].moments(covariance)
+        temper = np.full(len(radius), TEMPER)
+        if known.any():
+            temper = _learned(walk, merge, known, walk.seen[known].moments(covariance), radius)
+        reach = np.minimum(kth_distance(moments, walk.counts[near], k, distances, temper), radius)
         found = np.array([np.searchsorted(each, r, side="right") for each, r in zip(distances, reach, strict=True)])
         expected = np.zeros(walk.counts.shape)
-        expected[near] = walk.counts[near] * moments.within(reach)
+        expected[near] = walk.counts[near] * moments.within(reach, temper)
         return cls(walk, k, open_, reach, found.astype(np.float64), expected)
 
     def standing(self) -> Standing:
@@ -83,7 +83,7 @@ class Outlook:
             np.minimum.at(lower, owner, np.where(of_row > 0, walk.lower[held][:, None], np.inf))
             np.add.at(counts, owner, of_row)
             np.add.at(expected, owner, self.expected[held])
-        return Standing(walk.networks, lower, counts, np.minimum(underrated(expected), counts))
+        return Standing(walk.networks, lower, counts, expected)
 
     @property
     def wanted(self) -> Array:
@@ -108,15 +108,26 @@ class Outlook:
         wanted = self.wanted
         if not wanted.sum():
             return 1.0
-        cells = self.expected[self.walk.network < 0].sum(axis=0)
-        missing = np.minimum(self.standing().expected.sum(axis=0) + cells, wanted)
+        missing = np.minimum(self.expected.sum(axis=0), wanted)
         return float(1.0 - missing.sum() / wanted.sum())
 
 
-def underrated(expected: Array) -> Array:
-    """What a network holds in the mean where its summary promises so little.
-
-    Summaries err both ways, and those that promise little are the ones that err low: measured on structured data
-    they hold about twice their promise (docs/decisions/013), on dense data just it.
-    """
-    return expected * (1.0 + UNDERRATED * np.exp(-expected))
+def _learned(walk: Walk, merge: Merge, known: Flags, moments: Moments, radius: Array) -> Array:
+    """(a,): the temper that fits what the regions of the networks that answered turned out to hold within it."""
+    rows = np.flatnonzero(known)
+    owner = walk.network[rows]
+    offset = walk.seen.offset[rows]
+    share = moments.within(radius)
+    temper = np.full(len(radius), TEMPER)
+    for column, (arm, r) in enumerate(zip(walk.arms, radius, strict=True)):
+        held = np.zeros(len(rows))
+        for network, distance, points in merge.nearby(arm):
+            own = np.flatnonzero(owner == walk.networks.index(network))
+            near = points[distance <= r]
+            if len(own) and len(near):
+                to_centre = ((near[:, None, :] - offset[own][None, :, :]) ** 2).sum(axis=2)
+                np.add.at(held, own[to_centre.argmin(axis=1)], 1.0)
+        counted = (walk.counts[rows, column] > 0) & (share[:, column] < 1.0)
+        if np.isfinite(r) and counted.any():
+            temper[column] = fit_temper(share[counted, column], walk.counts[rows[counted], column], held[counted])
+    return temper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from registry.errors import QuestionError
 
@@ -52,6 +52,21 @@ class Question(BaseModel):
     actions: list[str] | None = None
     purpose: Annotated[str, Field(max_length=200)] | None = None
     neighbours: bool = True
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _known_mode(cls, value: object) -> object:
+        if value == "exact" or isinstance(value, Recall | Budget):
+            return value
+        for kind in (Recall, Budget):
+            try:
+                return kind.model_validate(value)
+            except ValidationError:
+                continue
+        raise ValueError(
+            'give "exact", or {"recall": x} with x above 0 and below 1, or {"budget": n} with n a whole number,'
+            " at least 1; for all neighbours or all networks, exact is right"
+        )
 
     @model_validator(mode="after")
     def _one_address(self) -> Question:

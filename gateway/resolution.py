@@ -65,7 +65,7 @@ class Walk:
 
     def __init__(self, query: Array, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:
         self._query = query
-        self._arms = tuple(arms)
+        self.arms = tuple(arms)
         self._wanted = wanted
         self._row_of: dict[Address, int] = {}
         self._address: list[Address | None] = []
@@ -75,7 +75,7 @@ class Walk:
         self.unresolved: dict[Address, str] = {}
         self.cells_opened = 0
         self.seen = Seen.nothing(len(query))
-        self.counts: Array = np.zeros((0, len(self._arms)))
+        self.counts: Array = np.zeros((0, len(self.arms)))
         self.network: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.closed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.failed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -86,7 +86,7 @@ class Walk:
         for address, cell in found:
             self._close_no_more(address)
             self.cells_opened += 1
-            counts = cell.arms(self._arms, self._wanted)
+            counts = cell.arms(self.arms, self._wanted)
             rows = np.flatnonzero(counts.any(axis=1))
             if not len(rows):
                 continue
