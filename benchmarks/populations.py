@@ -50,14 +50,18 @@ def made(name: str, n: int, questions: int) -> Population:
     return Population(name, points[:n], points[n:], nothing, {}, {}, {})
 
 
-def real(name: str, questions: int) -> Population:
-    """A data set of examples/, a random part of its rows held out as questions."""
+def real(name: str, questions: int, together: str | None = None) -> Population:
+    """A data set of examples/, a random part of its rows held out as questions.
+
+    together: a column; rows with the same text in it are held out together.
+    """
     schema = Schema.from_yaml(ROOT / "examples" / "domains" / f"{name}.yaml")
     rows = list(read_rows(ROOT / "examples" / "data" / f"{FILES[name]}.csv.gz", schema))
     points = np.array([encode(schema, row.situation) for row in rows], dtype=np.float32)
     outcomes = {outcome: np.array([_number(row.outcomes.get(outcome)) for row in rows]) for outcome in schema.outcomes}
-    out = np.zeros(len(rows), dtype=np.bool_)
-    out[np.random.default_rng(3).choice(len(rows), questions, replace=False)] = True
+    group = np.arange(len(rows)) if together is None else by_column([row.columns[together] for row in rows])
+    turn = np.random.default_rng(3).permutation(int(group.max()) + 1)[group]
+    out = turn <= np.sort(turn)[questions - 1]
     columns = {
         column: np.array([row.columns[column] for row in rows], dtype=object)[~out] for column in rows[0].columns
     }
