@@ -3,7 +3,7 @@
 Ward's method (scikit-learn: the pair of regions is joined that adds least to the squared distances to the centres)
 over the distinct fingerprints; where those are too many for it, k-means (Lloyd's algorithm from a fixed seed), weighted
 by how many packets share each. Ward's regions are tighter and more alike, so that fewer networks are asked in vain
-(docs/decisions/014). The result depends on the set of packets only, not on their order.
+(docs/decisions/005). The result depends on the set of packets only, not on their order.
 """
 
 from __future__ import annotations
