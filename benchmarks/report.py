@@ -43,7 +43,7 @@ class Report:
         ratio = f"  x{figure.ratio:.3g} of {figure.against}" if figure.ratio is not None else ""
         bar = f"  (bar {figure.bar})" if figure.bar else ""
         print(
-            f"{mark} {figure.figure:<5} {figure.name:<58} {number(figure.value)} {figure.unit}{ratio}{bar}", flush=True
+            f"{mark} {figure.figure:<5} {figure.name:<80} {number(figure.value)} {figure.unit}{ratio}{bar}", flush=True
         )
         stamp = {"benchmark": self.benchmark, "machine": machine(), "date": datetime.now(UTC).isoformat("T", "seconds")}
         self.records.append({**asdict(figure), **stamp})

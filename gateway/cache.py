@@ -1,6 +1,7 @@
 """What was looked up, kept for its time to live; one lookup upstream for many simultaneous askers.
 
-Failures are kept too, briefly (RFC 2308 negative answers for the zone's own time, RFC 9520 for the others).
+Failures are kept too, briefly (RFC 2308 negative answers for the zone's own time, RFC 9520 for the others). Where
+nobody answers, what was known is used a while beyond its time, marked stale (RFC 8767).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from registry.clock import Clock
@@ -19,14 +20,17 @@ Value = TypeVar("Value")
 MAX_ENTRIES = 200_000
 FAILURE_TTL_S = 1.0  # RFC 9520 section 3.2: at least 1 s, at most 5 minutes
 MAX_TTL_S = 86_400.0
+STALE_S = 30.0  # no longer than a registry serves a generation that may still be referred to
+PATIENCE_S = 0.2  # a lookup is waited for this long where something stale is at hand
 
 
 @dataclass(frozen=True, slots=True)
 class Kept(Generic[Value]):
-    """A value with the zone serial that it is at least as new as."""
+    """A value with the zone serial that it is at least as new as. stale: its time to live is over."""
 
     value: Value
     serial: int
+    stale: bool = False
 
 
 @dataclass(slots=True)
@@ -34,6 +38,13 @@ class _Entry:
     expires: float
     kept: Kept[object] | None
     failure: LookupFailed | None
+    usable_until: float
+
+    def stale(self, now: float) -> Kept[object] | None:
+        """The value as a stale one, as long as it may be used so."""
+        if self.kept is None or now >= self.usable_until:
+            return None
+        return replace(self.kept, stale=True)
 
 
 class Cache:
@@ -66,19 +77,25 @@ class Cache:
     ) -> Kept[object]:
         """The value of `key`, from here or from `look_up` (value, time to live in seconds, serial).
 
-        Waits at most `timeout_s`; the lookup itself goes on for the others who wait for it. Raises LookupFailed.
+        Waits at most `timeout_s`, and less where something stale is at hand; the lookup itself goes on for the
+        others who wait for it. Raises LookupFailed.
         """
         kept = self.peek(key)
         if kept is not None:
             return kept
+        held = self._entries.get(key)
+        stale = None if held is None else held.stale(self._clock.monotonic())
         flight = self._flights.get(key)
         if flight is None:
             self.misses += 1
             flight = asyncio.create_task(self._fly(key, look_up))
             self._flights[key] = flight
         try:
-            entry = await asyncio.wait_for(asyncio.shield(flight), timeout_s)
+            patience = timeout_s if stale is None else min(timeout_s, PATIENCE_S)
+            entry = await asyncio.wait_for(asyncio.shield(flight), patience)
         except TimeoutError:
+            if stale is not None:
+                return stale
             raise LookupFailed(f"no answer within {timeout_s * 1000:.0f} ms") from None
         if entry.kept is None:
             failure = entry.failure or LookupFailed("no answer")
@@ -99,10 +116,10 @@ class Cache:
     async def _fly(self, key: Hashable, look_up: Callable[[], Awaitable[tuple[object, float, int]]]) -> _Entry:
         try:
             value, ttl, serial = await look_up()
-            entry = _Entry(self._clock.monotonic() + min(ttl, MAX_TTL_S), Kept(value, serial), None)
+            expires = self._clock.monotonic() + min(ttl, MAX_TTL_S)
+            entry = _Entry(expires, Kept(value, serial), None, expires + STALE_S)
         except LookupFailed as failure:
-            ttl = float(failure.where.get("ttl_s", FAILURE_TTL_S))
-            entry = _Entry(self._clock.monotonic() + min(ttl, MAX_TTL_S), None, failure)
+            entry = self._failed(key, failure)
         finally:
             self._flights.pop(key, None)
         self._entries[key] = entry
@@ -110,3 +127,14 @@ class Cache:
         while len(self._entries) > self._limit:
             self._entries.popitem(last=False)
         return entry
+
+    def _failed(self, key: Hashable, failure: LookupFailed) -> _Entry:
+        """What is kept of a failure: what is stale, unless it was an authority that said no."""
+        now = self._clock.monotonic()
+        ttl = failure.where.get("ttl_s")
+        held = self._entries.get(key)
+        stale = held.stale(now) if held is not None and ttl is None else None
+        expires = now + min(FAILURE_TTL_S if ttl is None else float(ttl), MAX_TTL_S)
+        if held is None or stale is None:
+            return _Entry(expires, None, failure, expires)
+        return _Entry(min(expires, held.usable_until), stale, None, held.usable_until)

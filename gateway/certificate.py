@@ -13,6 +13,7 @@ import numpy as np
 
 from gateway.disposition import Disposition, Outcome
 from gateway.expectation import Array
+from gateway.merge import RADIUS_SLACK
 from gateway.outlook import Standing
 from gateway.resolution import Walk
 
@@ -96,7 +97,8 @@ def certify(
     which they did send.
     """
     missing: list[Missing] = []
-    within = radius.copy()
+    # The radius is rounded up, and equals of the K-th may be absent: what is certified ends just before it.
+    within = radius * (1.0 - 2.0 * RADIUS_SLACK)
 
     def miss(
         lower: Array, counts: Array, disposition: str, network: str | None = None, cell: str | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from registry.clock import Clock
 
 SOFT_SHARE = 0.4  # after this share of the budget, slow networks are no longer waited for before asking others
+FINISHING_SHARE = 0.05  # and this share is left at the end, in which to merge, certify and synthesise
 
 
 class Deadline:
-    """`seconds` from now on a clock that never jumps."""
+    """`seconds` from now on a clock that never jumps; the answer is to be there by then."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
@@ -20,8 +21,8 @@ class Deadline:
         return self._clock.monotonic() - self._start
 
     def remaining(self) -> float:
-        """Seconds left, never negative."""
-        return max(0.0, self.seconds - self.elapsed())
+        """Seconds left for lookups and networks, never negative."""
+        return max(0.0, (1.0 - FINISHING_SHARE) * self.seconds - self.elapsed())
 
     def until_soft(self) -> float:
         """Seconds left until the soft deadline, never negative."""

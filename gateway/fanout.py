@@ -5,6 +5,7 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.deadline import Deadline
@@ -29,10 +30,13 @@ class Answered:
 class Fanout:
     """The networks of one domain, asked with one deadline."""
 
-    def __init__(self, resolver: Resolver, client: NetworkClient, naming: Naming, deadline: Deadline) -> None:
+    def __init__(
+        self, resolver: Resolver, client: NetworkClient, naming: Naming, actions: Sequence[str], deadline: Deadline
+    ) -> None:
         self._resolver = resolver
         self._client = client
         self._naming = naming
+        self._known = frozenset(["", *actions])
         self._deadline = deadline
 
     async def ask(self, request: NearestRequest, lapsed: bool) -> Answered:
@@ -64,7 +68,10 @@ class Fanout:
         failure: KindredError = Failed("it has no endpoint")
         for endpoint in endpoints:
             try:
-                return await self._client.nearest(endpoint, request, self._deadline.remaining())
+                reply = await self._client.nearest(endpoint, request, self._deadline.remaining())
+                if strays := set(reply.packets.actions) - self._known:
+                    raise Failed(f"a packet has the action {min(strays)!r:.60}, which the schema does not know")
+                return reply
             except (Failed, TimedOut) as error:
                 failure = error
             if not self._deadline.remaining():

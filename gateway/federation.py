@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from gateway.answer import Answer
@@ -26,7 +26,7 @@ from regional.client import NetworkClient
 from regional.connections import Connections
 from registry.cell import Address, Naming
 from registry.clock import Clock, SystemClock
-from registry.errors import UnknownName
+from registry.errors import LookupFailed, UnknownName
 from registry.fingerprint import check_space
 from registry.lookup import Lookups
 from registry.schema import Schema
@@ -86,11 +86,12 @@ class Federation:
         deadline = Deadline(self.clock, question.deadline_ms / 1000)
         journey = await self._journey(asking, deadline)
         await journey.run()
-        if journey.generation_gone:
+        if journey.generation_gone and deadline.remaining():
             # The apex that was kept speaks of a generation that the registry has dropped since (it was restarted).
             self.resolver.forget_tree(asking.naming)
-            journey = await self._journey(asking, deadline)
-            await journey.run()
+            with suppress(LookupFailed):
+                journey = await self._journey(asking, deadline)
+                await journey.run()
         return journey.answer()
 
     async def resolve(self, question: Question) -> dict[str, object]:
@@ -167,5 +168,5 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._client, asking.naming, deadline)
+        fanout = Fanout(self.resolver, self._client, asking.naming, asking.schema.actions, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)

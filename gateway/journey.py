@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,7 @@ WARNINGS = {
     "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
     "left-out": "The mode stopped before the neighbours were proved complete; see expected_recall.",
     "nobody-covers": "No network covers this domain yet.",
+    "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
@@ -55,8 +57,10 @@ class Journey:
         self._lookups = 0
         self._gone = False
         self._as_of = tree.serial
+        self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
+        self._within: dict[str, Mapping[str, float]] = {}
         self._tasks: set[asyncio.Task[Opened | Answered]] = set()
 
     async def run(self) -> None:
@@ -81,6 +85,8 @@ class Journey:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        self._drop_the_faulty()
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -139,7 +145,7 @@ class Journey:
             arms=asking.arms,
             k=asking.question.k,
             as_of=self._as_of,
-            stale=False,
+            stale=self._stale,
             coverage=self._relied(),
         )
         return Answer(
@@ -202,6 +208,7 @@ class Journey:
 
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
+        self._within[ask.network] = ask.within
         return await self._fanout.ask(self._asking.request(ask.network, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
@@ -213,6 +220,7 @@ class Journey:
                 self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
                 self._as_of = min(self._as_of, looked.serial)
+                self._stale = self._stale or looked.stale
                 opened.append((address, looked.value))
         self._walk.opened(opened)
 
@@ -224,6 +232,24 @@ class Journey:
                 self._truncated[answered.network] = self._merge.reached(answered.network)
         whole = answered.reply is not None and not answered.reply.truncated
         self._plan.network_done(answered.network, answered=whole)
+
+    def _drop_the_faulty(self) -> None:
+        """Networks whose neighbours turn out to be no packets count as failed.
+
+        The others were asked within a radius that rested on them, so each is complete only that far.
+        """
+        while (fault := self._merge.faulty()) is not None:
+            network, why = fault
+            answered = self._answered[network]
+            failed = Outcome(Disposition.FAILED, f"a packet does not decode: {why}", answered.outcome.ms)
+            self._answered[network] = replace(answered, outcome=failed, reply=None)
+            self._merge.drop(network)
+            self._plan.network_done(network, answered=False)
+            for name, within in self._within.items():
+                reached = self._truncated.get(name, {})
+                self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
+                    arm: r for arm, r in reached.items() if arm not in within
+                }
 
     def _relied(self) -> list[Relied]:
         return [
@@ -272,9 +298,11 @@ class Journey:
 
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []
-        if not certificate.neighbours_complete:
+        if certificate.missing:
             by_mode = all(each.disposition in ("unasked", "unopened") for each in certificate.missing)
             codes.append("left-out" if by_mode and self._asking.question.mode != "exact" else "incomplete")
+        if certificate.stale:
+            codes.append("stale")
         if not self.tree.apex.generation:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:

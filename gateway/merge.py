@@ -15,10 +15,14 @@ import numpy.typing as npt
 
 from regional.batch import Batch
 from regional.packet import Packet, identity_digest
+from registry.errors import PacketError
 from registry.region import Vector, squared_distances
 
 # A radius is sent as a distance, compared as a square: this share keeps rounding from losing a packet at exactly r.
 RADIUS_SLACK = 1e-12
+
+
+_Place = tuple[float, str, Batch, int]  # squared distance, network, what it sent, the row there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,16 +62,16 @@ class Merge:
         self._k = k
         self._names = tuple(arms)
         self._wanted = None if wanted is None else frozenset(wanted)
-        self._arms = {name: _Arm(k) for name in arms}
-        self._batches: list[tuple[str, Batch]] = []
-        self._last: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in arms}
+        self._batches: list[tuple[str, Batch, Mapping[str, int]]] = []
+        self._clear()
 
     def add(self, network: str, batch: Batch, tied: Mapping[str, int]) -> None:
         """What one network sent, with how many packets it holds at exactly its last returned distance, per arm."""
         if not len(batch):
             return
+        self._order.clear()
         number = len(self._batches)
-        self._batches.append((network, batch))
+        self._batches.append((network, batch, tied))
         distance2 = squared_distances(batch.fingerprints.astype(np.float64), self._query)
         actions = np.array(batch.actions, dtype=object)
         for name, arm in self._arms.items():
@@ -80,6 +84,24 @@ class Merge:
             if len(rows):
                 self._last[name][network] = (float(distance2[rows].max()), tied.get(name, 0))
                 arm.add(distance2[rows], number, rows)
+
+    def drop(self, network: str) -> None:
+        """Take back what one network sent, as if it had not answered."""
+        kept = [each for each in self._batches if each[0] != network]
+        self._batches = []
+        self._clear()
+        for name, batch, tied in kept:
+            self.add(name, batch, tied)
+
+    def faulty(self) -> tuple[str, str] | None:
+        """A network of which a neighbour does not decode, and why; None where all are packets."""
+        for name in self._names:
+            for _, network, batch, row in self._ordered(name):
+                try:
+                    batch.packet(row)
+                except PacketError as error:
+                    return network, error.detail
+        return None
 
     def radius(self) -> Vector:
         """(a,): the K-th distance per arm, rounded up; infinite where fewer than K are known."""
@@ -94,7 +116,7 @@ class Merge:
         arm = self._arms[name]
         found = []
         for number in np.unique(arm.source[:, 0]).tolist():
-            network, batch = self._batches[number]
+            network, batch, _ = self._batches[number]
             of_batch = arm.source[:, 0] == number
             points = batch.fingerprints[arm.source[of_batch, 1]].astype(np.float64)
             found.append((network, np.sqrt(arm.distance2[of_batch]), points - self._query))
@@ -105,8 +127,12 @@ class Merge:
         return {name: float(np.sqrt(self._last[name].get(network, (0.0, 0))[0])) for name in self._names}
 
     def nearest(self) -> list[Candidate]:
-        """The K nearest of every arm, arms in order, nearest first."""
-        return [candidate for name in self._names for candidate in self._ordered(self._arms[name])]
+        """The K nearest of every arm, arms in order, nearest first. Raises PacketError where `faulty` says so."""
+        return [
+            Candidate(distance2, network, batch.packet(row))
+            for name in self._names
+            for distance2, network, batch, row in self._ordered(name)
+        ]
 
     def kth(self, name: str) -> float | None:
         """The distance of the K-th neighbour of an arm, None while there are fewer."""
@@ -120,16 +146,23 @@ class Merge:
         """
         return sum(self._tied_beyond(name) for name in self._names)
 
-    def _ordered(self, arm: _Arm) -> list[Candidate]:
-        found = []
-        for distance2, (number, row) in zip(arm.distance2.tolist(), arm.source.tolist(), strict=True):
-            network, batch = self._batches[number]
-            found.append((distance2, identity_digest(network, batch.nodes[row]), number, row))
-        found.sort()
-        return [
-            Candidate(distance2, self._batches[number][0], self._batches[number][1].packet(row))
-            for distance2, _, number, row in found[: self._k]
-        ]
+    def _clear(self) -> None:
+        self._arms = {name: _Arm(self._k) for name in self._names}
+        self._last: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in self._names}
+        self._order: dict[str, list[_Place]] = {}
+
+    def _ordered(self, name: str) -> list[_Place]:
+        """The K nearest of an arm, in the total order."""
+        if name not in self._order:
+            arm = self._arms[name]
+            found = []
+            for distance2, (number, row) in zip(arm.distance2.tolist(), arm.source.tolist(), strict=True):
+                network, batch, _ = self._batches[number]
+                found.append((distance2, identity_digest(network, batch.nodes[row]), number, row))
+            found.sort()
+            nearest = [(d2, *self._batches[number][:2], row) for d2, _, number, row in found[: self._k]]
+            self._order[name] = nearest
+        return self._order[name]
 
     def _tied_beyond(self, name: str) -> int:
         arm = self._arms[name]

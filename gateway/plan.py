@@ -103,8 +103,9 @@ class Plan:
         self._opening.discard(address)
 
     def network_done(self, network: str, answered: bool) -> None:
-        """The network answered, and merge has what it said; or it failed."""
+        """The network answered, and merge has what it said; or it failed, or what it said had to be dropped."""
         self._asking.discard(network)
+        self._answered.discard(network)
         if answered:
             self._answered.add(network)
 

@@ -18,11 +18,12 @@ LOOKUP_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The generation that a question walks: taken once from the apex, used throughout."""
+    """The generation that a question walks: taken once from the apex, used throughout. stale: beyond its time."""
 
     naming: Naming
     apex: ApexText
     serial: int
+    stale: bool = False
 
 
 class Resolver:
@@ -44,7 +45,7 @@ class Resolver:
             return looked.value, looked.ttl_s, looked.serial
 
         kept = await self._cache.get(("apex", naming.apex), look_up, timeout_s)
-        return Tree(naming, cast(ApexText, kept.value), kept.serial)
+        return Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale)
 
     def cached_cell(self, tree: Tree, address: Address) -> Kept[Cell] | None:
         """The cell if it is in the cache. Raises LookupFailed for a failure still remembered."""

@@ -1,134 +1,177 @@
 """Many packets of one network at once, as columns: what a nearest reply brings.
 
-A question looks at far more packets than it keeps, so only the columns that decide (fingerprint, node, action) are
-made for all of them; a Packet is made for those that are kept. All are checked at once, in the order of columns.
+A question looks at far more packets than it keeps. What decides (fingerprint, node, action) stands at places that the
+deterministic encoding fixes (regional/packetcbor.py), so it is read for all packets together, in numpy; only a packet
+that is kept is decoded whole.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from regional.packet import MAX_NODE, MAX_TEXT, Packet
-from regional.packetcbor import Fingerprint
+from regional.packetcbor import FLOAT32, MAX_BYTES, Fingerprint, bytes_head, home_of, text_of
 from registry.errors import PacketError
 
-_F4: Final = np.dtype("<f4")
-_Members = Mapping[int, Any]  # a decoded packet by its keys (PROTOCOL, "Packet")
+_Offsets = npt.NDArray[np.intp]
+
+
+def _lengths(*items: tuple[int, int]) -> _Offsets:
+    """Octets of the item that begins with each octet; 0 where none of these begins so."""
+    table = np.zeros(256, dtype=np.intp)
+    for head, length in items:
+        table[head] = length
+    return table
+
+
+# Heads of CBOR items, RFC 8949 section 3.1.
+_MAP: Final = 0xA0
+_BYTES: Final = 0x40
+_LONG_BYTES, _LONG_TEXT = 0x58, 0x78  # their length is in the next octet
+_UNSIGNED: Final = _lengths(*((n, 1) for n in range(24)), (0x18, 2), (0x19, 3), (0x1A, 5), (0x1B, 9))
+_FLOAT: Final = _lengths((0xF9, 3), (0xFA, 5), (0xFB, 9))
+_TEXT: Final = _lengths((0xF6, 1), *((0x60 | n, 1 + n) for n in range(1, 24)))  # text, or null
+_KEYS: Final = np.array([5, 6, 7, 8, 9], dtype=np.uint8)  # seq, t0, time, fingerprint, action
 
 
 class Batch:
     """n packets of one network. fingerprints: (n, d) float32; nodes, actions ("" for none): n each."""
 
-    __slots__ = ("_home", "_members", "actions", "fingerprints", "nodes")
+    __slots__ = ("_packets", "_raw", "actions", "fingerprints", "nodes")
 
     def __init__(
-        self,
-        home: tuple[str, bytes, str],
-        fingerprints: Fingerprint,
-        nodes: Sequence[bytes],
-        actions: Sequence[str],
-        members: Sequence[_Members],
+        self, raw: Sequence[bytes], fingerprints: Fingerprint, nodes: Sequence[bytes], actions: Sequence[str]
     ) -> None:
-        self._home = home
-        self._members = members
+        self._raw = raw
+        self._packets: dict[int, Packet] = {}
         self.fingerprints = fingerprints
         self.nodes = nodes
         self.actions = actions
 
     def __len__(self) -> int:
-        return len(self.nodes)
+        return len(self._raw)
 
     def __iter__(self) -> Iterator[Packet]:
         return map(self.packet, range(len(self)))
 
     @classmethod
-    def of(cls, members: Sequence[_Members], home: tuple[str, bytes, str], d: int) -> Batch:
-        """Check decoded packets, all of the home (domain, first 8 bytes of the space, network) and dimension d.
+    def of(cls, raw: Sequence[bytes], home: tuple[str, bytes, str], d: int) -> Batch:
+        """Read the columns of encoded packets, all of one home (domain, first 8 octets of the space, network).
 
-        Raises PacketError for the first kind of fault found.
+        Raises PacketError for what is no packet of that home and dimension d as far as the columns go.
         """
-        try:
-            if any((m[1], m[2], m[3]) != home for m in members):
-                raise PacketError("a packet is of another domain, space or network")
-            fingerprints = [m[8] for m in members]
-            nodes = [m[4] for m in members]
-            actions = [m[9] for m in members]
-            if any(type(each) is not bytes or len(each) != 4 * d for each in fingerprints):
-                raise PacketError(f"a packet has a fingerprint that is not {d} float32")
-            if any(type(node) is not bytes or not 0 < len(node) <= MAX_NODE for node in nodes):
-                raise PacketError(f"a packet has a node that is not 1 to {MAX_NODE} bytes")
-            if not all(each is None or _is_text(each) for each in actions):
-                raise PacketError("a packet has an action that is not a short text")
-            if not all(map(_sound, members)):
-                raise PacketError("a packet has a seq, time, weight or outcome of the wrong type, or is withdrawn")
-        except (LookupError, TypeError, AttributeError):
-            raise PacketError("a packet lacks a member, or is no map") from None
-        block = np.frombuffer(b"".join(fingerprints), dtype=_F4).reshape(len(members), d)
+        if any(type(each) is not bytes or len(each) > MAX_BYTES for each in raw):
+            raise PacketError(f"a packet is no string of at most {MAX_BYTES} octets")
+        beginning = home_of(*home)
+        if not all(each.startswith(beginning, 1) for each in raw):
+            raise PacketError("a packet is of another domain, space or network, or is no packet")
+        if not raw:
+            return cls(raw, np.zeros((0, d), dtype=np.float32), [], [])
+        places = _Places.of(raw, 1 + len(beginning), d)
+        block = places.octets[places.fingerprint[:, None] + np.arange(4 * d)].view(FLOAT32)
         if not np.isfinite(block).all():
             raise PacketError("a packet has a fingerprint that is not finite")
-        return cls(home, block, nodes, [action or "" for action in actions], members)
+        actions = [_action(item) for item in places.slices(places.action, places.end)]
+        return cls(raw, block, places.slices(places.node, places.seq), actions)
 
     @classmethod
     def of_packets(cls, packets: Sequence[Packet]) -> Batch:
-        """The same from packets at hand, all of one network."""
-        members = [{5: p.seq, 6: p.t0, 7: p.time, 10: p.outcomes, 11: p.weight} for p in packets]
-        home = (packets[0].domain, packets[0].space8, packets[0].network) if packets else ("", b"", "")
-        block = np.array([packet.fingerprint for packet in packets], dtype=np.float32)
-        return cls(home, block, [p.node for p in packets], [p.action or "" for p in packets], members)
+        """The same from packets at hand, all of one home."""
+        if not packets:
+            return cls([], np.zeros((0, 0), dtype=np.float32), [], [])
+        raw = [packet.to_cbor() for packet in packets]
+        first = packets[0]
+        return cls.of(raw, (first.domain, first.space8, first.network), len(first.fingerprint))
 
     def packet(self, row: int) -> Packet:
-        """One of them, whole."""
-        members = self._members[row]
-        domain, space8, network = self._home
-        outcomes = {name: tuple(v) if type(v) is list else v for name, v in members[10].items()}
-        return Packet(
-            domain=domain,
-            space8=space8,
-            network=network,
-            node=self.nodes[row],
-            seq=members[5],
-            t0=members[6],
-            time=members[7],
-            fingerprint=self.fingerprints[row],
-            action=self.actions[row] or None,
-            outcomes=outcomes,
-            weight=members.get(11, 1.0),
-            signer=members.get(12),
-            sig=members.get(13),
+        """One of them, whole. Raises PacketError where it is none."""
+        if row not in self._packets:
+            packet = Packet.read_cbor(self._raw[row])
+            if packet.tombstone:
+                raise PacketError("a packet is withdrawn")
+            self._packets[row] = packet
+        return self._packets[row]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where things stand in the joined octets of n packets, (n,) each: the node's own octets, the key of seq behind
+    them, the fingerprint's octets, the action's item and its end."""
+
+    data: bytes
+    octets: npt.NDArray[np.uint8]
+    node: _Offsets
+    seq: _Offsets
+    fingerprint: _Offsets
+    action: _Offsets
+    end: _Offsets
+
+    @classmethod
+    def of(cls, raw: Sequence[bytes], node: int, d: int) -> _Places:
+        """node: where each packet's node item begins. Raises PacketError where something else stands in a place.
+
+        Every item is at least one octet long, so a packet that holds the last place holds those before it.
+        """
+        lengths = np.fromiter(map(len, raw), dtype=np.intp, count=len(raw))
+        ends = np.cumsum(lengths)
+        # Reading on past the last packet must not fall off before the end of each is compared.
+        data = b"".join(raw) + bytes(2 * MAX_BYTES)
+        octets = np.frombuffer(data, dtype=np.uint8)
+        begin = ends - lengths
+        at = begin + node
+        long_node = octets[at] == _LONG_BYTES
+        own = at + 1 + long_node
+        length = np.where(long_node, octets[at + 1], octets[at] - _BYTES).astype(np.intp)
+        seq = own + length
+        step_seq = _UNSIGNED[octets[seq + 1]]
+        t0 = seq + 1 + step_seq
+        step_t0 = _FLOAT[octets[t0 + 1]]
+        time = t0 + 1 + step_t0
+        step_time = _FLOAT[octets[time + 1]]
+        head = bytes_head(4 * d)
+        fingerprint_key = time + 1 + step_time
+        fingerprint = fingerprint_key + 1 + len(head)
+        action_key = fingerprint + 4 * d
+        action = action_key + 1
+        step_action = _TEXT[octets[action]]
+        step_action = np.where(octets[action] == _LONG_TEXT, 2 + octets[action + 1].astype(np.intp), step_action)
+        end = action + step_action
+        keys = octets[np.stack([seq, t0, time, fingerprint_key, action_key])]
+        heads = octets[fingerprint_key[:, None] + 1 + np.arange(len(head))]
+        sound = (
+            ((octets[begin] & 0xF0) == _MAP).all()
+            and (long_node | (octets[at] > _BYTES) & (octets[at] < _LONG_BYTES)).all()
+            and ((length > 0) & (length <= MAX_NODE)).all()
+            and (keys == _KEYS[:, None]).all()
+            and np.stack([step_seq, step_t0, step_time, step_action]).all()
+            and (heads == np.frombuffer(head, dtype=np.uint8)).all()
+            and (end <= ends).all()
         )
+        if not sound:
+            raise PacketError(f"a packet does not begin as one with a node, seq, times, {d} float32 and an action does")
+        return cls(data, octets, own, seq, fingerprint, action, end)
+
+    def slices(self, begin: _Offsets, end: _Offsets) -> list[bytes]:
+        """The octets between places, n of them."""
+        data = self.data
+        return [data[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
 
 
-def _sound(m: _Members) -> bool:
-    """Whether the members that are not columns have the types of a packet that is not withdrawn."""
-    t0, time, weight = m[6], m[7], m.get(11, 1.0)
-    if not (
-        m[0] == 1
-        and type(m[5]) is int
-        and 0 <= m[5] < 1 << 64
-        and type(t0) is float
-        and type(time) is float
-        and type(weight) is float
-    ):
-        return False
-    if not (math.isfinite(t0) and math.isfinite(time) and 0.0 <= weight < math.inf and 14 not in m):
-        return False
-    for name, value in m[10].items():
-        if not _is_text(name) or not (value is None or _is_number(value) or _is_duration(value)):
-            return False
-    return True
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is float and math.isfinite(value)
-
-
-def _is_duration(value: object) -> bool:
-    return type(value) is list and len(value) == 2 and _is_number(value[0]) and type(value[1]) is bool
-
-
-def _is_text(value: object) -> bool:
-    return type(value) is str and 0 < len(value) <= MAX_TEXT
+@lru_cache(maxsize=4096)
+def _action(item: bytes) -> str:
+    """The action that is encoded so."""
+    if item == b"\xf6":
+        return ""
+    try:
+        action = item[2 if item[0] == 0x78 else 1 :].decode()
+    except UnicodeDecodeError:
+        action = ""
+    if not 0 < len(item) <= MAX_TEXT + 2 or not action or text_of(action) != item:
+        raise PacketError("a packet has an action that is no short text")
+    return action

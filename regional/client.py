@@ -224,7 +224,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _reply(body: bytes, request: NearestRequest) -> NearestReply:
     try:
-        found = cbor2.loads(body, max_depth=6, allow_indefinite=False, allow_duplicate_keys=False)
+        found = cbor2.loads(body, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False)
     except (cbor2.CBORError, ValueError, OverflowError, RecursionError) as error:
         raise Failed(f"the reply is no CBOR: {error}"[:300]) from None
     if not isinstance(found, dict) or set(found) != {"serial", "packets", "tied", "truncated"}:

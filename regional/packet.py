@@ -68,7 +68,16 @@ class Packet:
 
     @classmethod
     def from_cbor(cls, data: bytes) -> Packet:
-        """Decode strictly. Raises PacketError that says what is wrong and what would be right."""
+        """Decode strictly, only the one encoding. Raises PacketError: what is wrong, what would be right."""
+        packet = cls.read_cbor(data)
+        again = packet._encoded()
+        if again != data:
+            raise PacketError(packetcbor.difference(packetcbor.members(data), data, again))
+        return packet
+
+    @classmethod
+    def read_cbor(cls, data: bytes) -> Packet:
+        """Decode what a network sent back: a packet with all its rules, in whatever encoding. Raises PacketError."""
         if len(data) > MAX_BYTES:
             raise PacketError(f"packet: {len(data)} bytes, at most {MAX_BYTES}")
         members = packetcbor.members(data)
@@ -86,9 +95,6 @@ class Packet:
             _require(type(members[8]) is bytes and len(members[8]) % 4 == 0, "fingerprint", "float32 bytes", members[8])
             raise PacketError("packet: outcomes must be a map of names", path="outcomes") from None
         _check(packet)
-        again = packet._encoded()
-        if again != data:
-            raise PacketError(packetcbor.difference(members, data, again))
         return packet
 
     def _encoded(self) -> bytes:

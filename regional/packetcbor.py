@@ -56,17 +56,18 @@ def _head(major: int, number: int) -> bytes:
     raise PacketError(f"packet: {number} does not fit 64 bits")
 
 
-def array_head(n: int) -> bytes:
-    """The head of an array of n items."""
-    return _head(4, n)
-
-
 _BYTES_HEADS = tuple(_head(2, n) for n in range(MAX_BYTES + 1))
 _TRUE, _FALSE, _NULL = b"\xf5", b"\xf4", b"\xf6"
 
 
+def bytes_head(length: int) -> bytes:
+    """The head of a string of so many octets."""
+    return _head(2, length)
+
+
 @lru_cache(maxsize=4096)
-def _text(value: str) -> bytes:
+def text_of(value: str) -> bytes:
+    """The item of a text."""
     raw = value.encode()
     return _head(3, len(raw)) + raw
 
@@ -85,8 +86,9 @@ def _outcome(value: Outcome) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _home(domain: str, space8: bytes, network: str) -> bytes:
-    return b"".join((b"\x00\x01\x01", _text(domain), b"\x02", _bytes(space8), b"\x03", _text(network), b"\x04"))
+def home_of(domain: str, space8: bytes, network: str) -> bytes:
+    """The beginning that all packets of one home share, behind the map's head: v to network, and the key of node."""
+    return b"".join((b"\x00\x01\x01", text_of(domain), b"\x02", _bytes(space8), b"\x03", text_of(network), b"\x04"))
 
 
 def encode(
@@ -108,11 +110,11 @@ def encode(
     """The bytes of a packet of these members, which must have been checked."""
     axes = fingerprint.astype(FLOAT32, copy=False).tobytes()
     parts = [
-        b"", _home(domain, space8, network), _bytes(node), b"\x05", _head(0, seq),
+        b"", home_of(domain, space8, network), _bytes(node), b"\x05", _head(0, seq),
         b"\x06", _float(t0), b"\x07", _float(time), b"\x08", _bytes(axes),
-        b"\x09", _NULL if action is None else _text(action), b"\x0a", _head(5, len(outcomes)),
+        b"\x09", _NULL if action is None else text_of(action), b"\x0a", _head(5, len(outcomes)),
     ]  # fmt: skip
-    parts += sorted(_text(name) + _outcome(value) for name, value in outcomes.items())
+    parts += sorted(text_of(name) + _outcome(value) for name, value in outcomes.items())
     count = 11
     if weight != 1.0:
         count += 1

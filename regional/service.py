@@ -18,7 +18,7 @@ from regional.deposit import Rejection
 from regional.engine import NearestQuery, NearestResult
 from regional.network import Network
 from regional.packet import Packet, node_from_text
-from regional.packetcbor import array_head, split_sequence
+from regional.packetcbor import split_sequence
 from registry.errors import Conflict, DocumentError, KindredError, QuestionError, TooLarge, Unavailable, UnknownName
 from registry.fingerprint import from_wire
 from registry.jsontext import loads
@@ -179,9 +179,8 @@ async def _nearest(request: web.Request) -> web.Response:
 
 
 def _in_cbor(serial: int, result: NearestResult) -> bytes:
-    """The packets' own bytes stand in the reply as they are; everything before them is small."""
-    head = cbor2.dumps({"serial": serial, "tied": dict(result.tied), "truncated": result.truncated, "packets": []})
-    return head[:-1] + array_head(len(result.packets)) + b"".join(result.packets)
+    reply = {"serial": serial, "packets": result.packets, "tied": dict(result.tied), "truncated": result.truncated}
+    return cbor2.dumps(reply)
 
 
 def _in_json(serial: int, result: NearestResult) -> bytes:

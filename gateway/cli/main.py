@@ -49,19 +49,30 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code, and says on standard error what went wrong."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser(arguments[0] if arguments else None).parse_args(arguments)
+    options = _parse(arguments)
     try:
         return int(asyncio.run(options.run(options)))
     except KindredError as error:
         _complain(error, options.json)
         if isinstance(error, UnknownName) and error.where.get("path") == "domain":
             return Exit.NOBODY
-        return Exit.USAGE if isinstance(error, (ConfigError, InputError)) else Exit.ERROR
+        return Exit.USAGE if isinstance(error, (ConfigError, InputError, UnknownName)) else Exit.ERROR
     except KeyboardInterrupt:
         return Exit.ERROR
     except OSError as error:
         sys.stderr.write(f"kindred: {error}\n")
         return Exit.ERROR
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; FEATURE=VALUE may also stand behind them, where argparse alone does not see it."""
+    top = parser(arguments[0] if arguments else None)
+    options, more = top.parse_known_args(arguments)
+    if any(each.startswith("-") or "=" not in each or not hasattr(options, "features") for each in more):
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        options.features = [*options.features, *more]
+    return options
 
 
 def _complain(error: KindredError, as_json: bool) -> None:

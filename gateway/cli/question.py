@@ -41,7 +41,10 @@ def question_of(options: argparse.Namespace, federation: Federation) -> Question
 def _situation(options: argparse.Namespace) -> dict[str, Any]:
     situation: dict[str, Any] = {}
     if options.situation is not None:
-        loaded = loads(options.situation.read_bytes())
+        try:
+            loaded = loads(options.situation.read_bytes())
+        except OSError as error:
+            raise QuestionError(f"{options.situation}: cannot be read: {error.strerror}") from None
         if not isinstance(loaded, dict):
             raise QuestionError(f"{options.situation}: a situation is a JSON object of features")
         situation.update(loaded)

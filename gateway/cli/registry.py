@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -53,6 +54,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
         publisher = Publisher(enrolment, journal, clock, ttls, times, addresses=(section.dns.host,))
+        await _first_publication(publisher)
         server = NameServer(publisher.zones, section.dns.host, section.dns.port)
         await server.start()
         try:
@@ -62,6 +64,14 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             await server.close()
     finally:
         journal.close()
+
+
+async def _first_publication(publisher: Publisher) -> None:
+    """Before it the name server would refuse what it is there for, and gateways would take that for an answer."""
+    wait_s = await publisher.tick()
+    while wait_s > 0:
+        await asyncio.sleep(wait_s)  # the clock has to pass the last serial
+        wait_s = await publisher.tick()
 
 
 def _member(config: FederationConfig, network: NetworkConfig) -> Member:

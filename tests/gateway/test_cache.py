@@ -108,3 +108,70 @@ async def test_memory_is_bounded_and_the_least_recently_used_goes_first() -> Non
     assert len(cache) == 3
     assert cache.peek("a") is not None
     assert cache.peek("b") is None
+
+
+class Upstream:
+    """Says what it is told to: a value, or a failure."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.failure: LookupFailed | None = None
+        self.go: asyncio.Event | None = None
+
+    async def __call__(self) -> tuple[object, float, int]:
+        self.asked += 1
+        if self.go is not None:
+            await self.go.wait()
+        if self.failure is not None:
+            raise self.failure
+        return f"cell {self.asked}", 60.0, 7
+
+
+async def test_where_nobody_answers_what_was_known_serves_on_marked_stale() -> None:
+    clock, upstream = ManualClock(), Upstream()
+    cache = Cache(clock)
+    await cache.get("key", upstream, 1.0)
+    clock.advance(60.0)
+    upstream.failure = LookupFailed("unreachable", rcode="UNREACHABLE")
+    assert await cache.get("key", upstream, 1.0) == Kept("cell 1", 7, stale=True)
+    assert cache.peek("key") == Kept("cell 1", 7, stale=True)
+    assert await cache.get("key", upstream, 1.0) == Kept("cell 1", 7, stale=True)
+    assert upstream.asked == 2
+    clock.advance(1.0)
+    upstream.failure = None
+    assert await cache.get("key", upstream, 1.0) == Kept("cell 3", 7)
+
+
+async def test_and_not_for_ever() -> None:
+    clock, upstream = ManualClock(), Upstream()
+    cache = Cache(clock)
+    await cache.get("key", upstream, 1.0)
+    upstream.failure = LookupFailed("unreachable", rcode="UNREACHABLE")
+    for _ in range(29):
+        clock.advance(60.0 if clock.monotonic() < 60.0 else 1.0)
+        assert (await cache.get("key", upstream, 1.0)).stale
+    clock.advance(2.0)
+    with pytest.raises(LookupFailed, match="unreachable"):
+        await cache.get("key", upstream, 1.0)
+
+
+async def test_no_said_with_authority_outdoes_what_is_stale() -> None:
+    clock, upstream = ManualClock(), Upstream()
+    cache = Cache(clock)
+    await cache.get("key", upstream, 1.0)
+    clock.advance(60.0)
+    upstream.failure = LookupFailed("NXDOMAIN", rcode="NXDOMAIN", ttl_s=10.0)
+    with pytest.raises(LookupFailed, match="NXDOMAIN"):
+        await cache.get("key", upstream, 1.0)
+
+
+async def test_what_is_stale_is_not_kept_back_for_a_lookup_that_hangs() -> None:
+    clock, upstream = ManualClock(), Upstream()
+    cache = Cache(clock)
+    await cache.get("key", upstream, 1.0)
+    clock.advance(60.0)
+    upstream.go = asyncio.Event()
+    async with asyncio.timeout(5):
+        assert (await cache.get("key", upstream, 60.0)).stale
+    upstream.go.set()
+    await cache.close()

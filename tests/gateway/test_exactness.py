@@ -125,3 +125,14 @@ def test_arms_that_live_in_different_places_on_a_deep_tree() -> None:
         asked = federation.ask(query, 40)
         assert asked.certificate.neighbours_complete
         assert [(each.network, each.packet.node) for each in asked.neighbours] == federation.truth(query, 40)
+
+
+def test_equals_of_the_kth_are_not_certified_as_nearer() -> None:
+    """With ties at the K-th place, what is certified must end before them: some of them are absent."""
+    points = np.full((60, 2), 0.3, dtype=np.float32)
+    federation = Simulated([Holder(name, points, ["a"] * 60) for name in ("x", "y")], cluster, ("a",))
+    asked = federation.ask(np.zeros(2, dtype=np.float32), 10)
+    within = asked.certificate.complete_within
+    assert asked.certificate.neighbours_complete
+    assert within is not None
+    assert 0 < within < asked.neighbours[-1].distance2 ** 0.5

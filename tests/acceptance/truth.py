@@ -1,0 +1,97 @@
+"""What a question's answer must be: brute force over the rows of all networks pooled, in the one total order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.config import FederationConfig
+from regional.loading import load
+from regional.packet import Packet, identity_digest, node_text
+from regional.table import read_rows
+from registry.fingerprint import encode, from_wire
+from registry.region import squared_distances
+from registry.schema import Schema
+
+Place = tuple[str, str]  # network and node, as an answer names them
+
+
+class Truth:
+    """The current packets of one domain, of every network."""
+
+    def __init__(self, config: FederationConfig, domain: str) -> None:
+        self.domain = domain
+        self.schema: Schema = config.schemas()[domain]
+        self.packets: dict[tuple[str, bytes], Packet] = {}
+        for network in config.networks.values():
+            if network.domain == domain and network.data is not None:
+                rows = read_rows(network.data, self.schema)
+                for packet in load(rows, self.schema, domain, network.name, network.where).packets:
+                    self.take(packet)
+
+    def take(self, packet: Packet) -> None:
+        """A deposit: only what is newer counts."""
+        held = self.packets.get((packet.network, packet.node))
+        if held is None or packet.seq > held.seq:
+            self.packets[packet.network, packet.node] = packet
+
+    def query(self, question: dict[str, Any]) -> npt.NDArray[np.float64]:
+        if "situation" in question:
+            return encode(self.schema, question["situation"]).astype(np.float64)
+        return from_wire(question["fingerprint"], self.schema.dimension).astype(np.float64)
+
+    def nearest(self, question: dict[str, Any], without: Collection[str] = ()) -> list[tuple[Place, float]]:
+        """The K nearest of every arm, arms in the schema's order, nearest first, with their distances."""
+        k, per = question.get("k", 50), question.get("per", "action")
+        held = [packet for packet in self.packets.values() if packet.network not in without]
+        chosen: Sequence[str] = question.get("actions") or self.schema.actions
+        if not held:
+            return []
+        distances = squared_distances(
+            np.array([packet.fingerprint for packet in held], dtype=np.float64), self.query(question)
+        )
+        ordered = sorted(
+            (
+                (distance, identity_digest(packet.network, packet.node), packet)
+                for distance, packet in zip(distances.tolist(), held, strict=True)
+                if packet.action in chosen or ("actions" not in question and per == "all")
+            ),
+            key=lambda each: each[:2],
+        )
+        arms = [[each for each in ordered if each[2].action == arm] for arm in chosen] if per == "action" else [ordered]
+        return [
+            ((packet.network, node_text(packet.node)), distance**0.5) for arm in arms for distance, _, packet in arm[:k]
+        ]
+
+    def places(self, question: dict[str, Any], without: Collection[str] = ()) -> list[Place]:
+        return [place for place, _ in self.nearest(question, without)]
+
+
+def places(answer: dict[str, Any]) -> list[Place]:
+    """The neighbours of an answer."""
+    return [(each["network"], each["node"]) for each in answer["neighbours"]]
+
+
+def check_bounded(truth: Truth, question: dict[str, Any], answer: dict[str, Any], missing: set[str]) -> None:
+    """An incomplete answer: it says who is missing, what the others hold is there, and no more is promised than holds.
+
+    Every true neighbour that is absent is of a network which is missing, no nearer than that was said to be, and no
+    nearer than complete_within.
+    """
+    certificate = answer["certificate"]
+    assert not certificate["neighbours_complete"]
+    assert {each["network"] for each in certificate["missing"]} == missing
+    got = places(answer)
+    assert got == truth.places(question, without=missing)
+    lost: dict[str, int] = {}
+    for place, distance in truth.nearest(question):
+        if place in got:
+            continue
+        said = next(each for each in certificate["missing"] if each["network"] == place[0])
+        lost[place[0]] = lost.get(place[0], 0) + 1
+        assert certificate["complete_within"] <= distance
+        assert said["lower_bound"] <= distance
+        assert lost[place[0]] <= said["at_most"]
