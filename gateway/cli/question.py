@@ -19,6 +19,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-k", type=int, default=50, help="neighbours per action (default 50)")
     command.add_argument("--per", choices=("action", "all"), default="action")
     command.add_argument("--deadline", type=int, metavar="MS", help="milliseconds, default from the file")
+    stop = command.add_mutually_exclusive_group()
+    stop.add_argument("--recall", type=float, metavar="X", help="stop when this share is expected to be found")
+    stop.add_argument("--budget", type=int, metavar="N", help="ask at most N networks, the most promising")
 
 
 def question_of(options: argparse.Namespace, federation: Federation) -> Question:
