@@ -150,6 +150,21 @@ def members(data: bytes) -> dict[int, Any]:
     return found
 
 
+def findable(data: bytes) -> tuple[bytes, str, bytes]:
+    """Node, action ("" for none) and fingerprint (`FLOAT32` bytes, none of a tombstone's) of a packet.
+
+    For what was checked before it was stored: of the other members only their keys are looked at. Raises
+    PacketError.
+    """
+    found = members(data)
+    node, axes, action = found.get(4), found.get(8), found.get(9)
+    if type(node) is not bytes or type(axes) is not bytes or len(axes) % FLOAT32.itemsize:
+        raise PacketError("packet: node and fingerprint must be bytes")
+    if action is not None and type(action) is not str:
+        raise PacketError("packet: action must be text, or null", path="action")
+    return node, action or "", axes
+
+
 def difference(members: dict[int, Any], data: bytes, again: bytes) -> str:
     """Why `data`, which decodes to `members`, is not the one encoding `again`."""
     if list(members) != sorted(members):

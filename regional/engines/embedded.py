@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from regional.engine import MAX_K, Census, Limits, NearestQuery, NearestResult, PutResult
-from regional.engines.scan import Scan
+from regional.engines.scan import Entry, Scan
 from regional.engines.store import MAX_MAP, Batch, Store
 from regional.engines.writer import Writer
 from regional.packet import Packet
+from regional.packetcbor import FLOAT32, findable
 from registry.errors import Corrupt, KindredError, PacketError, Unavailable
 
 MAX_WAITING: Final = 50_000  # packets of one network that may wait for the disk; more are turned away
 _THREAD_ABOVE: Final = 100_000  # numbers in the scan; a larger one would hold up the event loop
-_STEP: Final = 256  # packets taken into the scan at once, so that a question never waits long for the lock
+_STEP: Final = 1024  # packets taken into the scan at once, so that a question never waits long for the lock
 
 
 class EmbeddedEngine:
@@ -34,6 +39,8 @@ class EmbeddedEngine:
         self._scanning = threading.Lock()
         self._waiting = 0
         self._behind = False
+        self._gatherer: threading.Thread | None = None
+        self._closing = threading.Event()
 
     @property
     def limits(self) -> Limits:
@@ -53,7 +60,7 @@ class EmbeddedEngine:
         """Finish what was begun, and let go."""
         store, self._store = self._store, None
         if store is not None:
-            await self._writer.call(store.close)
+            await self._writer.call(lambda: self._let_go(store))
 
     async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
         """Store packets, all or none; durable when this returns. Raises StorageFull or Unavailable."""
@@ -96,9 +103,14 @@ class EmbeddedEngine:
         """Commit, then make visible what was committed (in the writer's thread)."""
         results = self._opened().put(batches)
         try:
+            new: list[tuple[Packet, bytes]] = []
             for batch, taken in zip(batches, results, strict=True):
                 if not isinstance(taken, KindredError):
-                    self._take_in([packet for packet, new in zip(batch, taken, strict=True) if new])
+                    new += [each for each, accepted in zip(batch, taken, strict=True) if accepted]
+            self._take_in(
+                Entry(packet.node, packet.action or "", packet.fingerprint.astype(FLOAT32, copy=False).tobytes(), data)
+                for packet, data in new
+            )
         except BaseException:
             self._behind = True  # the scan lacks what the disk has: answering would lose packets in silence
             raise
@@ -111,26 +123,52 @@ class EmbeddedEngine:
 
     def _load(self) -> Store:
         self._scan = Scan(self._network, self._d)
+        self._closing.clear()
         store = Store(self._path, self._max_map)
         try:
-            for data in store.packets():
-                packet = Packet.from_cbor(data)
-                if not packet.tombstone and len(packet.fingerprint) != self._d:
-                    raise PacketError(f"it has d={len(packet.fingerprint)}, the schema has d={self._d}")
-                self._take_in([(packet, data)])
+            self._take_in(self._held(data) for data in store.packets())
         except PacketError as error:
             store.close()
             raise Corrupt(f"{self._path}: a stored packet is not usable: {error.detail}") from None
         return store
 
-    def _take_in(self, packets: Batch) -> None:
-        for start in range(0, len(packets), _STEP):
+    def _held(self, data: bytes) -> Entry:
+        """What was checked when it was stored is not decoded as a whole."""
+        node, action, axes = findable(data)
+        if axes:
+            point = np.frombuffer(axes, dtype=FLOAT32)
+            if len(point) != self._d:
+                raise PacketError(f"it has d={len(point)}, the schema has d={self._d}")
+            if not math.isfinite(point.dot(point)):
+                raise PacketError("its fingerprint is not finite")
+        return Entry(node, action, axes, data)
+
+    def _let_go(self, store: Store) -> None:
+        self._closing.set()
+        if self._gatherer is not None:
+            self._gatherer.join()
+            self._gatherer = None
+        store.close()
+
+    def _take_in(self, entries: Iterable[Entry]) -> None:
+        """Make packets findable, and gather them anew, in a thread, where that pays."""
+        entries = iter(entries)
+        while some := list(islice(entries, _STEP)):
             with self._scanning:
-                for packet, data in packets[start : start + _STEP]:
-                    if packet.tombstone:
-                        self._scan.remove(packet.node)
-                    else:
-                        self._scan.put(packet.node, packet.action or "", packet.fingerprint, data)
+                self._scan.take(some)
+        if self._scan.scattered() and not (self._gatherer and self._gatherer.is_alive()):
+            self._gatherer = threading.Thread(target=self._gather, name="kindred-gatherer", daemon=True)
+            self._gatherer.start()
+
+    def _gather(self) -> None:
+        while not self._closing.is_set():
+            with self._scanning:
+                gathering = self._scan.gather()
+            if gathering is None:
+                return
+            coarse = gathering.work(self._closing.is_set)
+            with self._scanning:
+                self._scan.adopt(gathering, coarse)
 
     def _nearest(self, query: NearestQuery) -> NearestResult:
         with self._scanning:

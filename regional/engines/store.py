@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -59,10 +59,11 @@ class Store:
         self._env.close()
         os.close(self._owner)
 
-    def packets(self) -> list[bytes]:
-        """The CBOR of every node's packet, tombstones included, by node."""
-        with self._resizing, self._env.begin(self._packets) as transaction:
-            return [value[_SEQ:] for value in transaction.cursor().iternext(keys=False)]
+    def packets(self) -> Iterator[bytes]:
+        """The CBOR of every node's packet, tombstones included, by node; nothing may be written meanwhile."""
+        with self._resizing, self._env.begin(self._packets, buffers=True) as transaction:
+            for value in transaction.cursor().iternext(keys=False):
+                yield bytes(value[_SEQ:])
 
     def get(self, node: bytes) -> bytes | None:
         """The CBOR of one node's packet."""
@@ -94,13 +95,18 @@ class Store:
         return [self.put([batch])[0] for batch in batches]
 
     def _apply(self, transaction: lmdb.Transaction, batch: Batch) -> list[bool]:
-        taken = []
-        for packet, data in batch:
-            held = transaction.get(packet.node, db=self._packets)
-            newer = held is None or packet.seq > int.from_bytes(held[:_SEQ], "big")
-            if newer:
-                transaction.put(packet.node, packet.seq.to_bytes(_SEQ, "big") + data, db=self._packets)
-            taken.append(newer)
+        with transaction.cursor(self._packets) as cursor:
+            held = cursor.getmulti([packet.node for packet, _ in batch])
+            newest = {node: int.from_bytes(value[:_SEQ], "big") for node, value in held}
+            fresh: dict[bytes, bytes] = {}
+            taken = []
+            for packet, data in batch:
+                newer = packet.seq > newest.get(packet.node, -1)
+                if newer:
+                    newest[packet.node] = packet.seq
+                    fresh[packet.node] = packet.seq.to_bytes(_SEQ, "big") + data
+                taken.append(newer)
+            cursor.putmulti(sorted(fresh.items()))  # neighbours share a page
         return taken
 
     def _write(self, work: Callable[[lmdb.Transaction], T]) -> T:

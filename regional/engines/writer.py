@@ -89,9 +89,9 @@ class Writer:
                 if job is None:
                     return
                 try:
-                    _settle(job, job.function())
+                    _settle([job], [job.function()])
                 except Exception as error:  # handed to the caller who awaits it
-                    _settle(job, error)
+                    _settle([job], [error])
             _commit_all(waiting)
 
     def _drain(self) -> list[_Deposit | _Call | None]:
@@ -122,17 +122,23 @@ def _commit(target: Target, group: Sequence[_Deposit]) -> None:
         results: Sequence[object] = target.write([deposit.batch for deposit in group])
     except Exception as error:  # handed to the callers who await it
         results = [error] * len(group)
-    for deposit, result in zip(group, results, strict=True):
-        _settle(deposit, result)
+    _settle(group, results)
 
 
-def _settle(job: _Deposit | _Call, result: object) -> None:
-    def settle() -> None:
-        if not job.future.done():
+def _settle(jobs: Sequence[_Deposit | _Call], results: Sequence[object]) -> None:
+    """Wake each loop once for all who wait in it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
+    for job, result in zip(jobs, results, strict=True):
+        by_loop.setdefault(job.loop, []).append((job.future, result))
+    for loop, settled in by_loop.items():
+        with suppress(RuntimeError):  # the loop of one who no longer waits is closed
+            loop.call_soon_threadsafe(_hand_over, settled)
+
+
+def _hand_over(settled: Sequence[tuple[asyncio.Future[Any], object]]) -> None:
+    for future, result in settled:
+        if not future.done():
             if isinstance(result, Exception):
-                job.future.set_exception(result)
+                future.set_exception(result)
             else:
-                job.future.set_result(result)
-
-    with suppress(RuntimeError):  # the loop of one who no longer waits is closed
-        job.loop.call_soon_threadsafe(settle)
+                future.set_result(result)

@@ -16,6 +16,7 @@ import pytest
 
 from regional.engine import NearestQuery
 from regional.engines.embedded import MAX_WAITING, EmbeddedEngine
+from regional.engines.scan import Entry
 from regional.engines.writer import Writer
 from regional.packet import NO_FINGERPRINT, Packet
 from registry.errors import Corrupt, StorageFull, Unavailable
@@ -205,8 +206,7 @@ async def test_a_large_scan_does_not_hold_up_the_loop(tmp_path, writer):
     engine = EmbeddedEngine("net", d, tmp_path / "net", writer)
     await engine.open()
     points = np.random.default_rng(0).normal(size=(100_000, d)).astype(np.float32)
-    for i, point in enumerate(points):
-        engine._scan.put(i.to_bytes(4, "big"), "a", point, b"")
+    engine._take_in(Entry(i.to_bytes(4, "big"), "a", point.tobytes(), b"") for i, point in enumerate(points))
     beats = 0
 
     async def beat():

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regional.engine import NearestQuery
-from regional.engines import scan as scan_module
-from regional.engines.scan import Scan
+from regional.engines import arm as arm_module
+from regional.engines.scan import Entry, Scan
 from regional.packet import identity_digest
 from registry.region import squared_distances
 
@@ -17,7 +17,7 @@ NETWORK = "net"
 @pytest.fixture(autouse=True)
 def _always_coarse(monkeypatch):
     """The coarse pass also for a handful of rows, so that small examples exercise it."""
-    monkeypatch.setattr(scan_module, "_COARSE_ABOVE", 0)
+    monkeypatch.setattr(arm_module, "COARSE_ABOVE", 0)
 
 
 def brute(rows, query):
@@ -49,12 +49,16 @@ def check(scan, rows, query):
     assert {name: n for name, n in got.tied.items() if n} == tied
 
 
+def entry(node, action, point):
+    return Entry(node, action, point.astype("<f4").tobytes(), node)
+
+
 def fill(points, actions):
     scan, rows = Scan(NETWORK, points.shape[1]), {}
     for i, (point, action) in enumerate(zip(points, actions, strict=True)):
         node = i.to_bytes(4, "big")
-        scan.put(node, action, point, node)
         rows[node] = (action, point)
+    scan.take(entry(node, *held) for node, held in rows.items())
     return scan, rows
 
 
@@ -98,11 +102,11 @@ def test_overwriting_and_removing_in_any_order(steps):
     for node_number, action, x in steps:
         node = bytes([node_number])
         if action is None:
-            scan.remove(node)
+            scan.take([Entry(node, "", b"", b"")])
             rows.pop(node, None)
         else:
             point = np.array([x, node_number % 2], dtype=np.float32)
-            scan.put(node, action, point, node)
+            scan.take([entry(node, action, point)])
             rows[node] = (action, point)
     assert len(scan) == len(rows)
     for per in ("action", "all"):
@@ -133,9 +137,8 @@ def test_the_coarse_pass_needs_its_margin(monkeypatch):
     wrong = 0
     for margin in (True, False):
         scan, rows = fill(points, ["x"] * len(points))
-        arm = scan._arms["x"]
         if not margin:
-            arm._margin, arm._low, arm._high = 0.0, np.float32(1), np.float32(1)
+            scan._arms["x"]._coarse._margin = 0.0
         for i in range(20):
             query = NearestQuery(points[i] + np.float32(0.001), 20)
             try:
