@@ -18,10 +18,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--situation", type=Path, metavar="FILE.json", help="the situation as a JSON object")
     command.add_argument("-k", type=int, default=50, help="neighbours per action (default 50)")
     command.add_argument("--per", choices=("action", "all"), default="action")
+    mode = command.add_mutually_exclusive_group()
+    mode.add_argument("--recall", type=float, metavar="X", help="stop when this share of the neighbours is expected")
+    mode.add_argument("--budget", type=int, metavar="N", help="ask at most so many networks")
     command.add_argument("--deadline", type=int, metavar="MS", help="milliseconds, default from the file")
-    stop = command.add_mutually_exclusive_group()
-    stop.add_argument("--recall", type=float, metavar="X", help="stop when this share is expected to be found")
-    stop.add_argument("--budget", type=int, metavar="N", help="ask at most N networks, the most promising")
 
 
 def question_of(options: argparse.Namespace, federation: Federation) -> Question:
@@ -33,7 +33,7 @@ def question_of(options: argparse.Namespace, federation: Federation) -> Question
         "deadline_ms": options.deadline or round(federation.deadline_s * 1000),
     }
     for name in ("recall", "budget"):
-        if getattr(options, name) is not None:
+        if getattr(options, name, None) is not None:
             members["mode"] = {name: getattr(options, name)}
     for name in ("actions", "outcomes"):
         if getattr(options, name, None):
