@@ -201,6 +201,7 @@ class Simulated:
             radius=merge.radius(),
             arms=arms,
             k=k,
+            nobody_covers=False,
             as_of=0,
             stale=False,
             coverage=[],

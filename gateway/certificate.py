@@ -22,7 +22,8 @@ from gateway.resolution import Walk
 class Missing:
     """Something that could have held neighbours and did not say: a network, or a cell that stayed closed.
 
-    lower_bound: nothing in it is nearer. at_most: how many of the K per arm it could have held, arms added up.
+    lower_bound: nothing in it is nearer. at_most: how many of the K it could have held, K for each arm of which it may
+    hold any; counts in regions decide nothing here, for deposits since may have made them too small.
     """
 
     network: str | None
@@ -86,6 +87,7 @@ def certify(
     radius: Array,
     arms: Sequence[str],
     k: int,
+    nobody_covers: bool,
     as_of: int,
     stale: bool,
     coverage: Sequence[Relied],
@@ -94,7 +96,7 @@ def certify(
 
     radius: (a,) K-th distance per arm, infinite where fewer than K were found. outcomes: disposition per
     network that was asked. truncated: for networks that sent less than they should, the distance per arm up to
-    which they did send.
+    which they did send. nobody_covers: the domain has no tree at all.
     """
     missing: list[Missing] = []
     # The radius is rounded up, and equals of the K-th may be absent: what is certified ends just before it.
@@ -107,7 +109,7 @@ def certify(
         if not relevant.any():
             return
         np.minimum(within, np.where(relevant, lower, np.inf), out=within)
-        at_most = int(np.minimum(counts[relevant], k).sum())
+        at_most = k * int(relevant.sum())
         missing.append(Missing(network, cell, disposition, float(lower[relevant].min()), at_most))
 
     for row, name in enumerate(standing.names):
@@ -125,13 +127,14 @@ def certify(
         reason = "unresolved" if walk.failed[closed] else "unopened"
         lower = np.full(len(arms), walk.lower[closed])
         miss(lower, walk.counts[closed], reason, cell=".".join(map(str, reversed(address))))
-    if () in walk.unresolved:
+    if not walk.cells_opened:
         within[:] = 0.0
-        missing.append(Missing(None, "", "unresolved", 0.0, k * len(arms)))
+    if not walk.cells_opened and not nobody_covers:
+        missing.append(Missing(None, "", "unresolved" if () in walk.unresolved else "unopened", 0.0, k * len(arms)))
     per = {arm: (float(r) if np.isfinite(r) else None) for arm, r in zip(arms, within, strict=True)}
     least = float(within.min()) if len(within) else np.inf
     return Certificate(
-        neighbours_complete=not missing and not stale,
+        neighbours_complete=not missing and not stale and not nobody_covers,
         complete_within=least if np.isfinite(least) else None,
         complete_within_per=per,
         as_of=as_of,

@@ -31,6 +31,8 @@ from registry.fingerprint import check_space
 from registry.lookup import Lookups
 from registry.schema import Schema
 
+THREAD_ABOVE = 2_000  # neighbours; making an answer of more would hold up the event loop
+
 
 class Federation:
     """Everything that asking needs: schemas, the registry's name server, the networks' client, the cache."""
@@ -83,7 +85,7 @@ class Federation:
         """
         question = question or Question.from_document(members)
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
-        deadline = Deadline(self.clock, question.deadline_ms / 1000)
+        deadline = self._deadline(question)
         journey = await self._journey(asking, deadline)
         await journey.run()
         if journey.generation_gone and deadline.remaining():
@@ -92,6 +94,8 @@ class Federation:
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
+        if journey.found > THREAD_ABOVE:
+            return await asyncio.to_thread(journey.answer)
         return journey.answer()
 
     async def resolve(self, question: Question) -> dict[str, object]:
@@ -100,7 +104,7 @@ class Federation:
         `forecast` says what asking would cost in the question's mode (gateway.plan.Forecast).
         """
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
-        journey = await self._journey(asking, Deadline(self.clock, question.deadline_ms / 1000))
+        journey = await self._journey(asking, self._deadline(question))
         cells = await journey.walk()
         standing = journey.standing
         order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
@@ -164,6 +168,11 @@ class Federation:
     def _schema(self, domain: str) -> Schema:
         self.naming(domain)
         return self.schemas[domain]
+
+    def _deadline(self, question: Question) -> Deadline:
+        """The question's own, else the configured one."""
+        own = question.deadline_ms
+        return Deadline(self.clock, self.deadline_s if own is None else own / 1000)
 
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())

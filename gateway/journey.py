@@ -86,8 +86,6 @@ class Journey:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-        self._drop_the_faulty()
-
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
         steps: list[dict[str, object]] = []
@@ -124,9 +122,15 @@ class Journey:
         """Networks met whose lease is over."""
         return frozenset(self._walk.lapsed)
 
+    @property
+    def found(self) -> int:
+        """Candidates at hand, as many as may be neighbours."""
+        return self._merge.count()
+
     def answer(self) -> Answer:
-        """What the journey brought, certified and synthesised."""
+        """What the journey brought, certified and synthesised. Takes a while for thousands of neighbours."""
         asking = self._asking
+        self._drop_the_faulty()
         neighbours = self._merge.nearest()
         columns = self._columns(neighbours)
         actions = asking.actions or asking.schema.actions
@@ -144,6 +148,7 @@ class Journey:
             radius=self._merge.radius(),
             arms=asking.arms,
             k=asking.question.k,
+            nobody_covers=not self.tree.apex.generation,
             as_of=self._as_of,
             stale=self._stale,
             coverage=self._relied(),

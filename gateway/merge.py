@@ -103,6 +103,10 @@ class Merge:
                     return network, error.detail
         return None
 
+    def count(self) -> int:
+        """Candidates at hand in all arms."""
+        return sum(len(arm.distance2) for arm in self._arms.values())
+
     def radius(self) -> Vector:
         """(a,): the K-th distance per arm, rounded up; infinite where fewer than K are known."""
         return np.sqrt([self._arms[name].kth2 for name in self._names]) * (1.0 + RADIUS_SLACK)

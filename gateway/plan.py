@@ -26,6 +26,7 @@ from registry.cell import Address
 
 WORTH_ASKING = 0.5  # expected neighbours from which a network is asked before others have answered
 MOST_WAVES = 4  # of the most promising; then the rest at once
+SURE = 0.9  # what lies within this share of the expected K-th distance will be needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +77,50 @@ class Plan:
 
     def next(self, soft: bool) -> Steps:
         """The next steps. `soft`: the soft deadline has passed, so do not wait for what is in flight."""
-        steps = Steps()
-        if self._asking and not soft:
-            return steps
         radius = self._merge.radius()
         outlook = self._outlook()
-        horizon = np.minimum(radius, radius if self._last else outlook.reach)
-        steps.open = [cell for cell in self._walk.wanted(horizon) if cell not in self._opening]
-        self._opening.update(steps.open)
+        if self._asking and not soft:
+            return self._sure(outlook, np.minimum(radius, outlook.reach), radius)
+        steps = Steps(open=self._to_open(radius if self._last else np.minimum(radius, outlook.reach)))
         if self._opening and not soft:
             return steps
         standing = outlook.standing()
         chosen = self._choose(outlook, standing, radius)
         if not chosen and self._mode == "exact" and not self._last:
             self._last = True
-            return self.next(soft)
+            steps.open += self._to_open(radius)
+            if self._opening and not soft:
+                return steps
+            chosen = self._choose(outlook, standing, radius)
+        self._ask(steps, standing, chosen, radius)
+        self._waves += bool(chosen)
+        return steps
+
+    def _sure(self, outlook: Outlook, reach: Array, radius: Array) -> Steps:
+        """While others are in flight: what an exact question needs almost surely, whatever those will say.
+
+        So no wave waits for the slowest of the one before it.
+        """
+        steps = Steps()
+        if self._mode == "exact" and np.isfinite(radius).all():
+            near = reach * SURE
+            steps.open = self._to_open(near)
+            standing = outlook.standing()
+            free = np.array([name not in self._asked for name in standing.names], dtype=np.bool_)
+            self._ask(steps, standing, _ordered(standing, free & standing.reached(near)), radius)
+        return steps
+
+    def _to_open(self, horizon: Array) -> list[Address]:
+        """Cells within the horizon that are not being opened yet; from now on they are."""
+        cells = [cell for cell in self._walk.wanted(horizon) if cell not in self._opening]
+        self._opening.update(cells)
+        return cells
+
+    def _ask(self, steps: Steps, standing: Standing, chosen: Sequence[int], radius: Array) -> None:
         within = {arm: float(r) for arm, r in zip(self._arms, radius, strict=True) if np.isfinite(r)}
         steps.ask = [Ask(standing.names[row], within) for row in chosen]
-        self._waves += bool(chosen)
         self._asking.update(ask.network for ask in steps.ask)
         self._asked.update(ask.network for ask in steps.ask)
-        return steps
 
     def cell_done(self, address: Address) -> None:
         """The cell was opened or could not be; the walk knows which."""

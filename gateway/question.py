@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from registry.errors import QuestionError
 
 MAX_K = 10_000
-MIN_DEADLINE_MS, DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS = 1, 1000, 60_000
+MIN_DEADLINE_MS, MAX_DEADLINE_MS = 1, 60_000
 
 
 class Recall(BaseModel):
@@ -47,7 +47,7 @@ class Question(BaseModel):
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 50
     per: Literal["action", "all"] = "action"
     mode: Mode = "exact"
-    deadline_ms: Annotated[int, Field(ge=MIN_DEADLINE_MS, le=MAX_DEADLINE_MS)] = DEFAULT_DEADLINE_MS
+    deadline_ms: Annotated[int, Field(ge=MIN_DEADLINE_MS, le=MAX_DEADLINE_MS)] | None = None
     outcomes: list[str] | None = None
     actions: list[str] | None = None
     purpose: Annotated[str, Field(max_length=200)] | None = None
@@ -85,7 +85,10 @@ class Question(BaseModel):
             return cls.model_validate(document)
         except ValidationError as error:
             problems = [
-                {"path": ".".join(map(str, each["loc"])) or "question", "reason": each["msg"]}
+                {
+                    "path": ".".join(map(str, each["loc"])) or "question",
+                    "reason": each["msg"].removeprefix("Value error, "),
+                }
                 for each in error.errors(include_url=False, include_input=False, include_context=False)
             ]
             sentence = "; ".join(f"{each['path']}: {each['reason']}" for each in problems)

@@ -59,7 +59,7 @@ async def _ask(request: web.Request) -> web.StreamResponse:
 
 async def _batch(request: web.Request, body: bytes) -> web.StreamResponse:
     """One question a line; one answer or problem a line, in the same order."""
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     if len(lines) > MAX_BATCH:
         raise TooLarge(f"{len(lines)} questions in one batch; at most {MAX_BATCH} are taken", limit=MAX_BATCH)
     if not lines:
@@ -72,7 +72,7 @@ async def _batch(request: web.Request, body: bytes) -> web.StreamResponse:
     return response
 
 
-async def _answers(federation: Federation, lines: list[bytes]) -> AsyncIterator[object]:
+async def _answers(federation: Federation, lines: list[tuple[int, bytes]]) -> AsyncIterator[object]:
     async def one(number: int, line: bytes) -> object:
         try:
             return (await federation.ask(Question.from_document(loads(line)))).document()
@@ -80,7 +80,7 @@ async def _answers(federation: Federation, lines: list[bytes]) -> AsyncIterator[
             return {**error.problem(), "line": number}
 
     for start in range(0, len(lines), BATCH_AT_ONCE):
-        block = enumerate(lines[start : start + BATCH_AT_ONCE], start + 1)
+        block = lines[start : start + BATCH_AT_ONCE]
         for document in await asyncio.gather(*(one(number, line) for number, line in block)):
             yield document
 

@@ -21,7 +21,7 @@ from regional.connections import Connections
 from regional.loading import load
 from regional.packet import Packet
 from regional.table import Row, read_rows
-from registry.errors import DocumentError, InputError, TooLarge, UnknownName
+from registry.errors import DocumentError, InputError, TooLarge, Unavailable, UnknownName
 
 BATCH = 500
 BATCH_TIMEOUT_S = 60.0
@@ -32,9 +32,14 @@ SHOWN_REJECTIONS = 10
 
 @dataclass(slots=True)
 class Result:
-    """What one network took. collapsed: rows that share a node with a later row; rejected: [{line, path, reason}]."""
+    """What one network took.
+
+    read: rows of the file; rows: those that are this network's by its `where`. collapsed: rows that share a node
+    with a later row; rejected: [{line, path, reason}].
+    """
 
     network: str
+    read: int = 0
     rows: int = 0
     accepted: int = 0
     stale: int = 0
@@ -60,6 +65,11 @@ async def run(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(orjson.dumps({"networks": [asdict(result) for result in results]}) + b"\n")
     else:
         _show(results)
+    for result in results:
+        if result.read and not result.rows and not options.all:
+            where = dict(config.networks[result.network].where)
+            sys.stderr.write(f"kindred: {result.read:,} rows read, but none is of {result.network} (where {where})\n")
+            return Exit.ERROR
     return Exit.ERROR if any(result.rejected for result in results) else Exit.DONE
 
 
@@ -101,7 +111,7 @@ async def deposit_all(
                 for network in networks:
                     loaded = load(rows, config.schemas()[domain], domain, network.name, network.where)
                     total += len(loaded.packets)
-                    result = Result(network.name, len(loaded.packets), collapsed=loaded.collapsed)
+                    result = Result(network.name, len(rows), len(loaded.packets), collapsed=loaded.collapsed)
                     jobs.append(_send(client, network, loaded.packets, result, atomic, _advance(progress, task)))
                 progress.update(task, total=total)
                 results.extend(await asyncio.gather(*jobs))
@@ -163,12 +173,15 @@ def _rejection(error: DocumentError) -> dict[str, object]:
 
 async def _covered(client: NetworkClient, endpoint: str, result: Result) -> None:
     """Wait until the network's coverage holds all it took and is published."""
-    async with asyncio.timeout(COVERED_TIMEOUT_S):
-        while True:
-            state = await client.coverage(endpoint, BATCH_TIMEOUT_S)
-            if not state.pending:
-                break
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(COVERED_TIMEOUT_S):
+            while (state := await client.coverage(endpoint, BATCH_TIMEOUT_S)).pending:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise Unavailable(
+            f"{result.network} has stored all {result.accepted:,} it accepted, but the registry has not published its "
+            f"coverage within {COVERED_TIMEOUT_S:.0f} s; it goes on trying"
+        ) from None
     result.covered = state.uncovered == 0
 
 

@@ -7,10 +7,10 @@ import asyncio
 import sys
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.exits import Exit
+from gateway.cli.render import console
 from gateway.federation import Federation
 
 
@@ -38,5 +38,5 @@ async def run(options: argparse.Namespace) -> int:
                 "lapsed" if each["lapsed"] else "current",
                 " ".join(str(uri) for uri in each["endpoints"]),  # type: ignore[attr-defined]
             )
-        Console().print(table)
+        console().print(table)
     return Exit.DONE if listed else Exit.NOBODY

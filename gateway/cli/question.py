@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gateway.federation import Federation
 from gateway.question import Question
 from registry.errors import QuestionError
 from registry.jsontext import loads
@@ -21,13 +20,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--deadline", type=int, metavar="MS", help="milliseconds, default from the file")
 
 
-def question_of(options: argparse.Namespace, federation: Federation) -> Question:
+def question_of(options: argparse.Namespace) -> Question:
     members: dict[str, Any] = {
         "domain": options.domain,
         "situation": _situation(options),
         "k": options.k,
         "per": options.per,
-        "deadline_ms": options.deadline or round(federation.deadline_s * 1000),
+        "deadline_ms": options.deadline,
     }
     for name in ("recall", "budget"):
         if getattr(options, name, None) is not None:

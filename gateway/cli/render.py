@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +16,12 @@ from gateway.certificate import Certificate
 
 SHOWN_NETWORKS = 12
 SHOWN_CELLS = 12
+WIDTH = 140  # of what is no terminal, where nothing must be cut
+
+
+def console() -> Console:
+    """Standard output; lines are not cut where it goes into a file or another program."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def show_answer(answer: Answer, console: Console) -> None:
@@ -25,7 +33,8 @@ def show_answer(answer: Answer, console: Console) -> None:
         f" {walk.networks_met} networks met"
     )
     _show_networks(answer, console)
-    show_certificate(answer.certificate, console)
+    if walk.generation:
+        show_certificate(answer.certificate, console)
     for name, outcome in answer.synthesis.items():
         _show_outcome(name, outcome, console)  # type: ignore[arg-type]
     for warning in answer.warnings:
@@ -52,12 +61,12 @@ def _show_networks(answer: Answer, console: Console) -> None:
 def show_certificate(certificate: Certificate, console: Console) -> None:
     """What the answer can and cannot miss."""
     if certificate.neighbours_complete:
-        console.print("[green]certificate: the neighbours are complete[/green]", f"(as of {certificate.as_of})")
+        console.print(f"[green]certificate: the neighbours are complete[/green] (as of {_moment(certificate.as_of)})")
         return
     within = certificate.complete_within
     console.print(
         f"[red]certificate: not complete[/red]; everything nearer than "
-        f"{'any distance' if within is None else f'{within:.4g}'} is in the answer (as of {certificate.as_of})"
+        f"{'any distance' if within is None else f'{within:.4g}'} is in the answer (as of {_moment(certificate.as_of)})"
     )
     for each in certificate.missing:
         what = each.network or f"cell {each.cell}"
@@ -78,7 +87,7 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
             f"{found['n_eff']:.1f}",
             "" if found["estimate"] is None else _number(found["estimate"]),
             interval,
-            str(found["method"]),
+            _method(found),
         )
     console.print(f"[bold]{escape(name)}[/bold] ({outcome['kind']}{unit})")
     console.print(table)
@@ -111,6 +120,16 @@ def show_forecast(walked: Mapping[str, Any], console: Console) -> None:
         f"about {cost['networks']} of {cost['met']} networks met would be asked;"
         f" {cost['cells']} cells opened for this{more}"
     )
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
+
+
+def _method(found: Mapping[str, Any]) -> str:
+    if found["estimate"] is None and found["events"] is not None:
+        return f"{found['method']}: {found['events']} events"
+    return str(found["method"])
 
 
 def _number(value: float) -> str:

@@ -6,11 +6,10 @@ import argparse
 import sys
 
 import orjson
-from rich.console import Console
 
 from gateway.cli import question
 from gateway.cli.exits import Exit
-from gateway.cli.render import show_walk
+from gateway.cli.render import console, show_walk
 from gateway.federation import Federation
 
 add_arguments = question.add_arguments
@@ -18,9 +17,9 @@ add_arguments = question.add_arguments
 
 async def run(options: argparse.Namespace) -> int:
     async with Federation.open(options.config) as federation:
-        walked = await federation.resolve(question.question_of(options, federation))
+        walked = await federation.resolve(question.question_of(options))
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(walked) + b"\n")
     else:
-        show_walk(walked, Console())
+        show_walk(walked, console())
     return Exit.DONE if walked["generation"] else Exit.NOBODY

@@ -40,7 +40,7 @@ async def run(options: argparse.Namespace) -> int:
         stopped.cancel()
         ended.cancel()
         if not stop.is_set():
-            raise Unavailable("a process of the federation ended by itself; its log says why")
+            raise Unavailable(f"{ended.result()} ended by itself, so all end; its log says why")
     return Exit.DONE
 
 
@@ -91,10 +91,13 @@ class Processes:
         child.kill()
         await child.wait()
 
-    async def any_ended(self) -> None:
-        """Wait until some process has ended."""
-        waiting = [asyncio.create_task(child.wait()) for child in self._children.values()]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    async def any_ended(self) -> str:
+        """Wait until some process has ended; says which, how, and where its log is."""
+        names = {asyncio.create_task(child.wait()): name for name, child in self._children.items()}
+        done, _ = await asyncio.wait(names, return_when=asyncio.FIRST_COMPLETED)
+        first = done.pop()
+        name = names[first]
+        return f"the process {name} (exit code {first.result()}, log {self._config.data_dir / 'log' / name}.log)"
 
     async def _start(self, name: str, arguments: Sequence[str]) -> None:
         logs = self._config.data_dir / "log"

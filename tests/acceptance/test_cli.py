@@ -382,6 +382,7 @@ async def test_deposit_counts_what_collapsed_and_what_is_stale(kindred: Federate
     (result,) = ended.json["networks"]
     assert result == {
         "network": "trial-data",
+        "read": 30,
         "rows": 30,
         "accepted": 30,
         "stale": 0,

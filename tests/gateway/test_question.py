@@ -56,5 +56,5 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_defaults_are_those_of_the_protocol() -> None:
     question = Question.from_document(GOOD)
-    assert (question.k, question.per, question.mode, question.deadline_ms) == (50, "action", "exact", 1000)
+    assert (question.k, question.per, question.mode, question.deadline_ms) == (50, "action", "exact", None)
     assert Question.from_document({**GOOD, "k": MAX_K}).k == MAX_K

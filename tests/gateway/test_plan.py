@@ -1,0 +1,132 @@
+"""The plan: what it hands out, and when; the certificate where nothing could be opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from benchmarks.simulated import Holder, Simulated
+from gateway.certificate import Certificate, certify
+from gateway.disposition import Disposition, Outcome
+from gateway.merge import Merge
+from gateway.plan import Plan
+from gateway.resolution import Walk
+from regional.batch import Batch
+from regional.clustering import regions_of
+from registry.region import Region
+
+K = 20
+
+
+def cluster(fingerprints: np.ndarray, actions: Sequence[str]) -> Sequence[Region]:
+    return regions_of(fingerprints, actions, min_cohort=1, max_regions=8)[0]
+
+
+@pytest.fixture(scope="module")
+def federation() -> Simulated:
+    random = np.random.default_rng(3)
+    holders = [
+        Holder(f"n{i}", (random.normal(size=(200, 4)) + 2 * random.normal(size=4)).astype(np.float32), [""] * 200)
+        for i in range(16)
+    ]
+    return Simulated(holders, cluster, ())
+
+
+def test_past_the_soft_deadline_every_cell_is_handed_out_once(federation: Simulated) -> None:
+    walk, merge = Walk(np.zeros(4), ("",)), Merge(np.zeros(4), K, ("",))
+    plan = Plan(walk, merge, K, ("",))
+    opened: Counter[tuple[int, ...]] = Counter()
+    asked: Counter[str] = Counter()
+    for _ in range(100):
+        steps = plan.next(soft=True)
+        opened.update(steps.open)
+        asked.update(ask.network for ask in steps.ask)
+        if not steps.open and not steps.ask:
+            break
+        for address in steps.open:
+            plan.cell_done(address)
+        walk.opened([(address, federation.cells[address]) for address in steps.open])
+        for ask in steps.ask:
+            plan.network_done(ask.network, answered=False)
+    assert opened
+    assert max(opened.values()) == 1
+    assert set(asked) == set(federation.holders), "nobody answered, so everybody had to be asked"
+    assert max(asked.values()) == 1
+
+
+def test_no_wave_waits_for_its_slowest(federation: Simulated) -> None:
+    """With one of the first wave silent, what is surely needed is asked all the same."""
+    query = next(iter(federation.holders.values())).fingerprints[0].astype(np.float64)
+    walk, merge = Walk(query, ("",)), Merge(query, K, ("",))
+    plan = Plan(walk, merge, K, ("",))
+    first: list[str] = []
+    while not first:
+        steps = plan.next(soft=False)
+        for address in steps.open:
+            plan.cell_done(address)
+        walk.opened([(address, federation.cells[address]) for address in steps.open])
+        first = [ask.network for ask in steps.ask]
+    silent, *others = first
+    later: list[str] = []
+    for network in others:
+        found = federation.holders[network].nearest(query, K, ("",), {})
+        merge.add(network, Batch.of_packets(found), {})
+        plan.network_done(network, answered=True)
+        steps = plan.next(soft=False)
+        later += [ask.network for ask in steps.ask]
+        for address in steps.open:
+            plan.cell_done(address)
+        walk.opened([(address, federation.cells[address]) for address in steps.open])
+    if np.isfinite(merge.radius()).all():
+        near = plan.standing()
+        sure = {near.names[row] for row in np.flatnonzero((near.lower <= merge.radius() * 0.5).any(axis=1))}
+        assert sure <= {silent, *others, *later}
+
+
+def judged(walk: Walk, **changes: object) -> Certificate:
+    plan = Plan(walk, Merge(np.zeros(4), K, ("",)), K, ("",))
+    given: dict[str, object] = {
+        "walk": walk,
+        "standing": plan.standing(),
+        "outcomes": {},
+        "truncated": {},
+        "radius": np.array([np.inf]),
+        "arms": ("",),
+        "k": K,
+        "nobody_covers": False,
+        "as_of": 7,
+        "stale": False,
+        "coverage": [],
+    }
+    return certify(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def test_where_the_root_was_never_opened_nothing_is_complete() -> None:
+    certificate = judged(Walk(np.zeros(4), ("",)))
+    assert not certificate.neighbours_complete
+    assert certificate.complete_within == 0.0
+    assert [(each.cell, each.disposition) for each in certificate.missing] == [("", "unopened")]
+    walk = Walk(np.zeros(4), ("",))
+    walk.could_not_open((), "SERVFAIL")
+    assert judged(walk).missing[0].disposition == "unresolved"
+
+
+def test_where_nobody_covers_nothing_is_complete() -> None:
+    certificate = judged(Walk(np.zeros(4), ("",)), nobody_covers=True)
+    assert not certificate.neighbours_complete
+    assert certificate.complete_within == 0.0
+    assert not certificate.missing
+
+
+def test_at_most_never_rests_on_counts(federation: Simulated) -> None:
+    """Deposits since may have made a count too small: a silent network could have held K of each arm."""
+    walk = Walk(np.zeros(4), ("",))
+    for address in sorted(federation.cells, key=len):
+        walk.opened([(address, federation.cells[address])])
+    outcomes = {name: Outcome(Disposition.TIMED_OUT, "silent", 1.0) for name in federation.holders}
+    certificate = judged(walk, outcomes=outcomes, k=1000)
+    assert {each.network for each in certificate.missing} == set(federation.holders)
+    assert {each.at_most for each in certificate.missing} == {1000}
