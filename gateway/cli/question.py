@@ -17,6 +17,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--situation", type=Path, metavar="FILE.json", help="the situation as a JSON object")
     command.add_argument("-k", type=int, default=50, help="neighbours per action (default 50)")
     command.add_argument("--per", choices=("action", "all"), default="action")
+    mode = command.add_mutually_exclusive_group()
+    mode.add_argument("--recall", type=float, metavar="X", help="stop when this share of the neighbours is expected")
+    mode.add_argument("--budget", type=int, metavar="N", help="ask at most N networks, the most promising")
     command.add_argument("--deadline", type=int, metavar="MS", help="milliseconds, default from the file")
 
 
