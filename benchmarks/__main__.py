@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.report import Report, keep
 
-BENCHMARKS = ("main_job", "killed", "durability", "asking")
+BENCHMARKS = ("main_job", "killed", "durability", "asking", "engine")
 
 
 def main(names: list[str]) -> int:
