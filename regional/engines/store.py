@@ -116,7 +116,7 @@ class Store:
                     entries[packet.node] = _ENTRY.pack(number, packet.seq)
                     bodies[_NUMBER.pack(number)] = data
                 taken.append(newer)
-            nodes.putmulti(sorted(entries.items()))  # neighbours share a page
+            nodes.putmulti([(node, entries[node]) for node in sorted(entries)])  # neighbours share a page
             packets.putmulti(sorted(bodies.items()))
         return taken
 

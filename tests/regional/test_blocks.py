@@ -130,7 +130,7 @@ def test_an_arm_that_shrinks_or_moves_is_gathered_anew(monkeypatch):
     scan.adopt(gathering, gathering.work(lambda: False))
     assert not scan.scattered()
     assert scan.gather() is None
-    for i in range(26):
+    for i in range(34):
         rows[bytes([i])] = ("a", places[i] + np.float32(1))
         scan.take([entry(bytes([i]), *rows[bytes([i])])])
     assert scan.scattered()
