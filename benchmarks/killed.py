@@ -213,7 +213,7 @@ def wrongs(pool: Pool, records: list[CellRecord], query: Fingerprint, victim: st
         [np.inf if each is None else each for each in said], within, rtol=1e-9
     ) or not np.isclose(least, within.min(), rtol=1e-9)
     problems["a packet nearer than complete_within is absent"] = _absent(pool, distances2, arms, said, got)
-    if missing:
+    if missing and near.any():
         lost = set(flat(truth)) - set(got)
         could = sum(min(k, _held(pool, victim, arm)) for arm, reached in zip(arms, near, strict=True) if reached)
         problems["at_most is too low"] = missing[0].at_most < len(lost)

@@ -46,7 +46,7 @@ class Report:
             f"{mark} {figure.figure:<5} {figure.name:<80} {number(figure.value)} {figure.unit}{ratio}{bar}", flush=True
         )
         stamp = {"benchmark": self.benchmark, "machine": machine(), "date": datetime.now(UTC).isoformat("T", "seconds")}
-        self.records.append({**asdict(figure), **stamp})
+        self.records.append({**asdict(figure), **stamp, "load": round(os.getloadavg()[0], 1)})
 
 
 def number(value: float) -> str:
@@ -95,15 +95,23 @@ def _page(records: list[dict[str, object]]) -> str:
     ]
     for benchmark in dict.fromkeys(str(record["benchmark"]) for record in records):
         part = [record for record in records if record["benchmark"] == benchmark]
-        lines += [f"## {benchmark}", "", f"{part[0]['machine']}; {part[-1]['date']}", ""]
+        loads = [float(str(record["load"])) for record in part if "load" in record]
+        load = f"; load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+        lines += [f"## {benchmark}", "", f"{part[0]['machine']}; {part[-1]['date']}{load}", ""]
         lines += [
-            "| figure | name | value | unit | against | ratio | bar | holds |",
-            "|---|---|---|---|---|---|---|---|",
+            "| issue | figure | name | value | unit | against | ratio | bar | holds |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for record in part:
             ratio = "" if record["ratio"] is None else f"{record['ratio']:.3g}"
             holds = {None: "", True: "yes", False: "**no**"}[record["holds"]]  # type: ignore[index]
-            cells = [record["figure"], record["name"], number(float(str(record["value"]))), record["unit"]]
+            cells = [
+                record["issue"],
+                record["figure"],
+                record["name"],
+                number(float(str(record["value"]))),
+                record["unit"],
+            ]
             cells += [record["against"] or "", ratio, record["bar"] or "", holds]
             lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
         lines.append("")

@@ -6,7 +6,7 @@ Every cell passes through its DNS records, so what is walked is rounded as on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
 from gateway.merge import Candidate, Merge
 from gateway.plan import Plan
+from gateway.question import Mode
 from gateway.resolution import Cell, Walk
 from regional.batch import Batch
 from regional.packet import Packet, identity_digest
@@ -24,71 +25,108 @@ from registry.region import Region, squared_distances
 from registry.tree import build_tree
 
 Fingerprints = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
 Cluster = Callable[[Fingerprints, Sequence[str]], Sequence[Region]]
 
 NAMING = Naming("simulated", "kindred.internal.")
 GENERATION = 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Holder:
     """One network's packets as arrays: fingerprints (n, d), actions (n,)."""
 
-    def __init__(self, name: str, fingerprints: Fingerprints, actions: Sequence[str]) -> None:
-        self.name = name
-        self.fingerprints = fingerprints
-        self.actions = np.array(actions, dtype=object)
-        self._exact = fingerprints.astype(np.float64)
-        self._digests = [identity_digest(name, node_of(row)) for row in range(len(fingerprints))]
-
-    def order(self, query: npt.NDArray[np.float64]) -> list[tuple[float, bytes, int]]:
-        """Every packet as (squared distance, digest, row), in the total order."""
-        distances = squared_distances(self._exact, query)
-        return sorted(zip(distances.tolist(), self._digests, range(len(distances)), strict=True))
-
-    def nearest(
-        self, query: npt.NDArray[np.float64], k: int, arms: Sequence[str], within: Mapping[str, float]
-    ) -> list[Packet]:
-        """At most k per arm, within the radius of the arm where one is given."""
-        distances = squared_distances(self._exact, query)
-        found = []
-        for arm in arms:
-            rows = np.flatnonzero(self.actions == arm) if arm else np.arange(len(distances))
-            rows = rows[np.sqrt(distances[rows]) <= within.get(arm, np.inf)]
-            if len(rows) > k:
-                kth = np.partition(distances[rows], k - 1)[k - 1]
-                rows = rows[distances[rows] <= kth]
-            best = sorted(rows.tolist(), key=lambda row: (distances[row], self._digests[row]))[:k]
-            found.extend(self.packet(row) for row in best)
-        return found
-
-    def packet(self, row: int) -> Packet:
-        return Packet(
-            domain=NAMING.domain,
-            space8=bytes(8),
-            network=self.name,
-            node=node_of(row),
-            seq=1,
-            t0=0.0,
-            time=0.0,
-            fingerprint=self.fingerprints[row],
-            action=self.actions[row] or None,
-        )
+    name: str
+    fingerprints: Fingerprints
+    actions: Sequence[str]
 
 
 def node_of(row: int) -> bytes:
-    """The node id of a row."""
+    """The node id of a row of a network."""
     return row.to_bytes(4, "big")
+
+
+class Pool:
+    """All packets of all networks as arrays, and their distances to the question at hand."""
+
+    def __init__(self, holders: Sequence[Holder]) -> None:
+        self.names = [holder.name for holder in holders]
+        sizes = [len(holder.fingerprints) for holder in holders]
+        self.owner: Rows = np.repeat(np.arange(len(holders)), sizes)
+        self.first = dict(zip(self.names, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+        self.size = dict(zip(self.names, sizes, strict=True))
+        self.fingerprints: Fingerprints = np.concatenate([holder.fingerprints for holder in holders])
+        self.actions = np.array([action for holder in holders for action in holder.actions], dtype=object)
+        self._columns: Float64s = np.asfortranarray(self.fingerprints, dtype=np.float64)
+        self._packets: dict[int, Packet] = {}
+        self._digests: dict[int, bytes] = {}
+        self._asked: Float64s = np.full(self.fingerprints.shape[1], np.nan)
+        self._distances: Float64s = np.zeros(0)
+
+    def distances(self, query: Float64s) -> Float64s:
+        """(n,) squared, as the gateway computes them."""
+        if not np.array_equal(query, self._asked):
+            self._distances = squared_distances(self._columns, query)
+            self._asked = query.copy()
+        return self._distances
+
+    def nearest(self, query: Float64s, rows: Rows, k: int) -> list[int]:
+        """The k nearest of `rows` in the total order."""
+        distances = self.distances(query)
+        if len(rows) > k:
+            rows = rows[distances[rows] <= np.partition(distances[rows], k - 1)[k - 1]]
+        return sorted(rows.tolist(), key=lambda row: (distances[row], self._digest(row)))[:k]
+
+    def reply(
+        self, network: str, query: Float64s, k: int, arms: Sequence[str], within: Mapping[str, float]
+    ) -> list[Packet]:
+        """What one network answers: at most k per arm, within the radius of the arm where one is given."""
+        span = np.arange(self.first[network], self.first[network] + self.size[network])
+        distance = np.sqrt(self.distances(query)[span])
+        found = []
+        for arm in arms:
+            near = span[distance <= within.get(arm, np.inf)]
+            rows = near[self.actions[near] == arm] if arm else near
+            found.extend(self.packet(row) for row in self.nearest(query, rows, k))
+        return found
+
+    def packet(self, row: int) -> Packet:
+        """The packet of a pooled row."""
+        if row not in self._packets:
+            network = self.names[self.owner[row]]
+            self._packets[row] = Packet(
+                domain=NAMING.domain,
+                space8=bytes(8),
+                network=network,
+                node=node_of(row - self.first[network]),
+                seq=1,
+                t0=0.0,
+                time=0.0,
+                fingerprint=self.fingerprints[row],
+                action=self.actions[row] or None,
+            )
+        return self._packets[row]
+
+    def _digest(self, row: int) -> bytes:
+        if row not in self._digests:
+            network = self.names[self.owner[row]]
+            self._digests[row] = identity_digest(network, node_of(row - self.first[network]))
+        return self._digests[row]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """What one simulated question came to."""
+    """What one simulated question came to. rounds: waits in a row; waves: those of them that asked networks."""
 
     neighbours: list[Candidate]
     certificate: Certificate
     asked: frozenset[str]
     cells: int
     rounds: int
+    waves: int
+    expected_recall: float | None
+    order: tuple[str, ...] = field(default=())
 
 
 class Simulated:
@@ -98,43 +136,50 @@ class Simulated:
         self, holders: Sequence[Holder], cluster: Cluster, actions: Sequence[str], lapsed: Sequence[str] = ()
     ) -> None:
         self.holders = {holder.name: holder for holder in holders}
+        self.pool = Pool(holders)
         self.actions = tuple(actions)
-        leaves = [
+        self.leaves = [
             CellRecord(region, network=holder.name, lapsed=holder.name in lapsed)
             for holder in holders
             for region in cluster(holder.fingerprints, list(holder.actions))
         ]
-        self.regions = len(leaves)
+        self.regions = len(self.leaves)
         d = holders[0].fingerprints.shape[1]
-        index = sorted({action for record in leaves for action in record.region.counts})
+        index = sorted({action for record in self.leaves for action in record.region.counts})
         self.cells: dict[Address, Cell] = {}
         self.bytes = 0
-        for address, records in build_tree(leaves).items():
+        for address, records in build_tree(self.leaves).items():
             wire = encode_cell(records, NAMING, GENERATION, index)
             self.bytes += sum(map(len, wire))
             self.cells[address] = Cell(decode_cell(wire, NAMING, GENERATION, index, d), d)
+
+    def arms(self, per: str) -> tuple[str, ...]:
+        """As the gateway chooses them."""
+        return self.actions if per == "action" and self.actions else ("",)
 
     def ask(
         self,
         query: Fingerprints,
         k: int,
         per: str = "action",
+        mode: Mode = "exact",
         broken: frozenset[str] = frozenset(),
         unopened: frozenset[Address] = frozenset(),
     ) -> Asked:
         """One question. `broken` networks do not answer, `unopened` cells do not resolve."""
         point = query.astype(np.float64)
-        arms = self.actions if per == "action" and self.actions else ("",)
+        arms = self.arms(per)
         walk = Walk(point, arms)
         merge = Merge(point, k, arms)
-        plan = Plan(walk, merge, k, arms)
+        plan = Plan(walk, merge, k, arms, mode)
         outcomes: dict[str, Outcome] = {}
-        rounds = 0
+        rounds = waves = 0
         while True:
             steps = plan.next(soft=False)
             if not steps.open and not steps.ask:
                 break
             rounds += 1
+            waves += bool(steps.ask)
             for address in steps.open:
                 plan.cell_done(address)
                 if address in unopened:
@@ -144,10 +189,10 @@ class Simulated:
                 if ask.network in broken:
                     outcomes[ask.network] = Outcome(Disposition.FAILED, "simulated", 0.0)
                 else:
-                    found = self.holders[ask.network].nearest(point, k, arms, ask.within)
+                    found = self.pool.reply(ask.network, point, k, arms, ask.within)
                     merge.add(ask.network, Batch.of_packets(found), {})
                     outcomes[ask.network] = Outcome(Disposition.ANSWERED, None, 0.0)
-                plan.network_done(ask.network)
+                plan.network_done(ask.network, answered=ask.network not in broken)
         certificate = certify(
             walk=walk,
             standing=plan.standing(),
@@ -160,21 +205,28 @@ class Simulated:
             stale=False,
             coverage=[],
         )
-        return Asked(merge.nearest(), certificate, plan.asked, walk.cells_opened, rounds)
+        return Asked(
+            neighbours=merge.nearest(),
+            certificate=certificate,
+            asked=plan.asked,
+            cells=walk.cells_opened,
+            rounds=rounds,
+            waves=waves,
+            expected_recall=plan.expected_recall(),
+            order=tuple(outcomes),
+        )
+
+    def nearest(self, query: Fingerprints, k: int, per: str = "action") -> dict[str, list[int]]:
+        """The neighbours by brute force over everything pooled: rows of the pool per arm, in the total order."""
+        point = query.astype(np.float64)
+        everything = np.arange(len(self.pool.owner))
+        return {
+            arm: self.pool.nearest(point, everything[self.pool.actions == arm] if arm else everything, k)
+            for arm in self.arms(per)
+        }
 
     def truth(self, query: Fingerprints, k: int, per: str = "action") -> list[tuple[str, bytes]]:
-        """The neighbours by brute force over everything pooled, in the same order."""
-        point = query.astype(np.float64)
-        arms = self.actions if per == "action" and self.actions else ("",)
-        pooled = sorted(
-            (distance, digest, name, row)
-            for name, holder in self.holders.items()
-            for distance, digest, row in holder.order(point)
-        )
-        result = []
-        for arm in arms:
-            of_arm = [
-                (name, node_of(row)) for _, _, name, row in pooled if not arm or self.holders[name].actions[row] == arm
-            ]
-            result.extend(of_arm[:k])
-        return result
+        """The same as (network, node)."""
+        rows = [row for found in self.nearest(query, k, per).values() for row in found]
+        packets = [self.pool.packet(row) for row in rows]
+        return [(packet.network, packet.node) for packet in packets]

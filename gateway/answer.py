@@ -43,7 +43,11 @@ class WalkReport:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything that a question brought; `document` is its JSON form. Unknown is null, never NaN."""
+    """Everything that a question brought; `document` is its JSON form. Unknown is null, never NaN.
+
+    expected_recall: the share of the true neighbours that is expected to be among those found; an estimate, where
+    the certificate is a proof.
+    """
 
     domain: str
     space: str
@@ -53,6 +57,7 @@ class Answer:
     k: int
     per: str
     mode: object
+    expected_recall: float | None
     neighbours: Sequence[Candidate]
     show_neighbours: bool
     tied_at_k: int
@@ -79,6 +84,7 @@ class Answer:
             "k": self.k,
             "per": self.per,
             "mode": self.mode,
+            "expected_recall": self.expected_recall,
             "found": self.found,
             "tied_at_k": self.tied_at_k,
             "certificate": self.certificate.document(),

@@ -14,7 +14,7 @@ import numpy as np
 from gateway.disposition import Disposition, Outcome
 from gateway.expectation import Array
 from gateway.merge import RADIUS_SLACK
-from gateway.plan import Standing
+from gateway.outlook import Standing
 from gateway.resolution import Walk
 
 

@@ -107,6 +107,7 @@ class GatewaySection(_Section):
     listen: Address
     deadline: Seconds = 1.0
     cache: Annotated[int, Field(ge=100)] = 200_000
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class _File(_Section):

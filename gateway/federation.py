@@ -95,7 +95,10 @@ class Federation:
         return journey.answer()
 
     async def resolve(self, question: Question) -> dict[str, object]:
-        """Where the question would go: the walk alone, out to the distance at which K neighbours are expected."""
+        """Where the question would go: the walk alone, out to the distance at which K neighbours are expected.
+
+        `forecast` says what asking would cost in the question's mode (gateway.plan.Forecast).
+        """
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
         journey = await self._journey(asking, Deadline(self.clock, question.deadline_ms / 1000))
         cells = await journey.walk()
@@ -107,6 +110,7 @@ class Federation:
             "generation": journey.tree.apex.generation,
             "serial": journey.tree.serial,
             "cells": cells,
+            "forecast": journey.forecast.document(),
             "networks": [
                 {
                     "name": standing.names[row],

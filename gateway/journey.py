@@ -17,7 +17,9 @@ from gateway.disposition import Disposition, Outcome
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Candidate, Merge
 from gateway.neighbours import Neighbours
-from gateway.plan import Ask, Plan, Standing
+from gateway.outlook import Standing
+from gateway.plan import Ask, Forecast, Plan
+from gateway.question import mode_document
 from gateway.resolution import Cell, Walk
 from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
@@ -27,6 +29,7 @@ from registry.errors import LookupFailed
 
 WARNINGS = {
     "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
+    "left-out": "The mode stopped before the neighbours were proved complete; see expected_recall.",
     "nobody-covers": "No network covers this domain yet.",
     "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
@@ -50,7 +53,7 @@ class Journey:
         self._clock = clock
         self._walk = Walk(asking.query, asking.arms, asking.actions)
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
-        self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms)
+        self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
         self._gone = False
         self._as_of = tree.serial
@@ -102,6 +105,11 @@ class Journey:
         return steps
 
     @property
+    def forecast(self) -> Forecast:
+        """What asking would cost, once the walk is done."""
+        return self._plan.forecast()
+
+    @property
     def generation_gone(self) -> bool:
         """Whether a cell of the generation walked turned out not to exist any more."""
         return self._gone
@@ -148,7 +156,8 @@ class Journey:
             notice=asking.schema.notice,
             k=asking.question.k,
             per=asking.question.per,
-            mode="exact",
+            mode=mode_document(asking.question.mode),
+            expected_recall=1.0 if certificate.neighbours_complete else self._plan.expected_recall(),
             neighbours=neighbours,
             show_neighbours=asking.question.neighbours,
             tied_at_k=self._merge.tied_at_k(),
@@ -221,7 +230,8 @@ class Journey:
             self._merge.add(answered.network, answered.reply.packets, answered.reply.tied)
             if answered.reply.truncated:
                 self._truncated[answered.network] = self._merge.reached(answered.network)
-        self._plan.network_done(answered.network)
+        whole = answered.reply is not None and not answered.reply.truncated
+        self._plan.network_done(answered.network, answered=whole)
 
     def _drop_the_faulty(self) -> None:
         """Networks whose neighbours turn out to be no packets count as failed.
@@ -234,6 +244,7 @@ class Journey:
             failed = Outcome(Disposition.FAILED, f"a packet does not decode: {why}", answered.outcome.ms)
             self._answered[network] = replace(answered, outcome=failed, reply=None)
             self._merge.drop(network)
+            self._plan.network_done(network, answered=False)
             for name, within in self._within.items():
                 reached = self._truncated.get(name, {})
                 self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
@@ -260,7 +271,13 @@ class Journey:
             if outcome is None:
                 near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
                 bound = float(standing.lower[row].min())
-                reason = "the deadline came first" if near else f"nothing of it is nearer than {bound:.4g}"
+                expected = float(standing.expected[row].sum())
+                reason = f"nothing of it is nearer than {bound:.4g}"
+                if near:
+                    stop = (
+                        "the deadline came first" if self._asking.question.mode == "exact" else "the mode left it out"
+                    )
+                    reason = f"{stop}; about {expected:.2g} of the neighbours are expected there"
                 outcome = Outcome(Disposition.SKIPPED, reason)
             listed.append(Asked(name, outcome, contributed.get(name, 0)))
         return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
@@ -282,7 +299,8 @@ class Journey:
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []
         if certificate.missing:
-            codes.append("incomplete")
+            by_mode = all(each.disposition in ("unasked", "unopened") for each in certificate.missing)
+            codes.append("left-out" if by_mode and self._asking.question.mode != "exact" else "incomplete")
         if certificate.stale:
             codes.append("stale")
         if not self.tree.apex.generation:

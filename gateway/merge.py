@@ -107,6 +107,21 @@ class Merge:
         """(a,): the K-th distance per arm, rounded up; infinite where fewer than K are known."""
         return np.sqrt([self._arms[name].kth2 for name in self._names]) * (1.0 + RADIUS_SLACK)
 
+    def distances(self) -> list[Vector]:
+        """Per arm, the ascending distances of the nearest known, at most K."""
+        return [np.sqrt(np.sort(self._arms[name].distance2)[: self._k]) for name in self._names]
+
+    def nearby(self, name: str) -> list[tuple[str, Vector, Vector]]:
+        """The nearest known of an arm, about K: per network its distances (m,) and offsets from the question (m, d)."""
+        arm = self._arms[name]
+        found = []
+        for number in np.unique(arm.source[:, 0]).tolist():
+            network, batch, _ = self._batches[number]
+            of_batch = arm.source[:, 0] == number
+            points = batch.fingerprints[arm.source[of_batch, 1]].astype(np.float64)
+            found.append((network, np.sqrt(arm.distance2[of_batch]), points - self._query))
+        return found
+
     def reached(self, network: str) -> dict[str, float]:
         """Per arm, the distance of the last packet that a network sent; 0 where it sent none."""
         return {name: float(np.sqrt(self._last[name].get(network, (0.0, 0))[0])) for name in self._names}

@@ -1,14 +1,13 @@
 """Which cells to open and which networks to ask next, as a decision without sockets.
 
-The way of an exact question (DESIGN section 5):
+The way of a question (DESIGN section 5; docs/planning.md):
 
-1. Open cells as far out as the K-th neighbour is expected (`expectation.kth_distance`).
-2. Ask scouts: the networks that promise most of the K, few enough that the others need only say what lies
-   within the radius that the scouts' answers give.
-3. As soon as a radius r exists and the scouts have answered (or the soft deadline has passed): open every cell
-   and ask every network whose lower bound is <= r, for what lies within r. r only shrinks, so nobody is asked twice.
-
-A network is left out only when its lower bound exceeds r for every arm.
+1. Open cells as far out as the K-th neighbour is expected (gateway.outlook).
+2. Ask in few waves, always the networks that promise most; each answer sharpens where the K-th neighbour is.
+3. Stop as the mode says. `exact`: a last wave asks every network whose lower bound is within the radius r of the
+   K found so far, for what lies within r; r only shrinks, so nobody is asked twice, and a network is left out
+   only when its lower bound exceeds r for every arm. `recall`: when what is expected from all the others is
+   less than the share that may be missing. `budget`: when so many networks have been asked.
 """
 
 from __future__ import annotations
@@ -18,13 +17,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.expectation import Array, kth_distance, least_kth_distance
+from gateway.expectation import Array
 from gateway.merge import Merge
+from gateway.outlook import Flags, Outlook, Standing
+from gateway.question import Budget, Mode, Recall
 from gateway.resolution import Walk
 from registry.cell import Address
 
-SCOUT_SHARE = 0.9  # scouts are enough when this share of K is expected from them
-WORTH_ASKING = 0.5  # a network counts as promising from this many expected neighbours
+WORTH_ASKING = 0.5  # expected neighbours from which a network is asked before others have answered
+MOST_WAVES = 4  # of the most promising; then the rest at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,60 +44,70 @@ class Steps:
     ask: list[Ask] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Standing:
-    """What is known of each network met on the walk: (n, a) lower bound, counts and expected neighbours per arm."""
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a question is expected to cost: networks asked, of those met; cells opened, and still to be opened."""
 
-    names: Sequence[str]
-    lower: Array
-    counts: Array
-    expected: Array
+    networks: int
+    met: int
+    cells: int
+    more_cells: int
+
+    def document(self) -> dict[str, int]:
+        return {"networks": self.networks, "met": self.met, "cells": self.cells, "more_cells": self.more_cells}
 
 
 class Plan:
     """The state of one question: drive it with `next`, tell it what came back."""
 
-    def __init__(self, walk: Walk, merge: Merge, k: int, arms: Sequence[str]) -> None:
+    def __init__(self, walk: Walk, merge: Merge, k: int, arms: Sequence[str], mode: Mode = "exact") -> None:
         self._walk = walk
         self._merge = merge
         self._k = k
         self._arms = tuple(arms)
+        self._mode = mode
         self._opening: set[Address] = set()
         self._asking: set[str] = set()
         self._asked: set[str] = set()
-        self._settled: set[str] = set()
-        self._estimate: Array = np.full(len(self._arms), np.inf)
-        self._estimated_at = -1
+        self._answered: set[str] = set()
+        self._waves = 0
+        self._last = False  # only the networks that the proof needs are left to ask
+        self._seen: tuple[tuple[int, int, int], Outlook] | None = None
 
     def next(self, soft: bool) -> Steps:
         """The next steps. `soft`: the soft deadline has passed, so do not wait for what is in flight."""
+        steps = Steps()
+        if self._asking and not soft:
+            return steps
         radius = self._merge.radius()
-        scouting = not self._settled or (bool(self._asking) and not soft)
-        horizon = np.minimum(radius, self._expected_radius()) if scouting else radius
-        steps = Steps(open=[cell for cell in self._walk.wanted(horizon) if cell not in self._opening])
+        outlook = self._outlook()
+        horizon = np.minimum(radius, radius if self._last else outlook.reach)
+        steps.open = [cell for cell in self._walk.wanted(horizon) if cell not in self._opening]
         self._opening.update(steps.open)
         if self._opening and not soft:
             return steps
-        if not self._asked:
-            chosen = self._scouts()
-        elif self._asking and not soft:
-            chosen = []
-        else:
-            chosen = self._within(radius)
+        standing = outlook.standing()
+        chosen = self._choose(outlook, standing, radius)
+        if not chosen and self._mode == "exact" and not self._last:
+            self._last = True
+            return self.next(soft)
         within = {arm: float(r) for arm, r in zip(self._arms, radius, strict=True) if np.isfinite(r)}
-        steps.ask = [Ask(network, within) for network in chosen]
-        self._asking.update(chosen)
-        self._asked.update(chosen)
+        steps.ask = [Ask(standing.names[row], within) for row in chosen]
+        self._waves += bool(chosen)
+        self._asking.update(ask.network for ask in steps.ask)
+        self._asked.update(ask.network for ask in steps.ask)
         return steps
 
     def cell_done(self, address: Address) -> None:
         """The cell was opened or could not be; the walk knows which."""
         self._opening.discard(address)
 
-    def network_done(self, network: str) -> None:
-        """The network answered or failed; merge has what it said."""
+    def network_done(self, network: str, answered: bool) -> None:
+        """The network answered, and merge has what it said; or it failed, or what it said had to be dropped."""
         self._asking.discard(network)
-        self._settled.add(network)
+        self._answered.discard(network)
+        if answered:
+            self._answered.add(network)
 
     @property
     def asked(self) -> frozenset[str]:
@@ -105,56 +116,52 @@ class Plan:
 
     def standing(self) -> Standing:
         """What is known of each network now."""
-        names = self._walk.networks
-        shape = (len(names), len(self._arms))
-        lower = np.full(shape, np.inf)
-        counts = np.zeros(shape)
-        expected = np.zeros(shape)
-        held = self._walk.network >= 0
-        if held.any():
-            owner = self._walk.network[held]
-            of_row = self._walk.counts[held]
-            np.minimum.at(lower, owner, np.where(of_row > 0, self._walk.lower[held][:, None], np.inf))
-            np.add.at(counts, owner, of_row)
-            radius = self._expected_radius()
-            reach = np.where(np.isfinite(radius), radius, 0.0)
-            share = self._walk.moments(held).within(reach)
-            np.add.at(expected, owner, of_row * np.where(np.isfinite(radius), share, 1.0))
-        return Standing(names, lower, counts, expected)
+        return self._outlook().standing()
 
-    def _expected_radius(self) -> Array:
-        if self._estimated_at != self._walk.cells_opened:
-            live = (self._walk.network >= 0) | self._walk.closed
-            counts, lower = self._walk.counts[live], self._walk.lower[live]
-            estimate = kth_distance(self._walk.moments(live), counts, self._k)
-            self._estimate = np.maximum(estimate, least_kth_distance(lower, counts, self._k))
-            self._estimated_at = self._walk.cells_opened
-        return self._estimate
+    def expected_recall(self) -> float | None:
+        """The share of the true neighbours that is expected to be among those found; None where nobody can say."""
+        return self._outlook().recall()
 
-    def _scouts(self) -> list[str]:
-        standing = self.standing()
-        if not standing.names:
-            return []
-        promising = (standing.expected >= WORTH_ASKING).any(axis=1).sum()
-        most = int(np.ceil(np.sqrt(promising))) + 1
-        chosen: dict[int, None] = {}
-        for arm in range(len(self._arms)):
-            promised = 0.0
-            held = 0.0
-            total = standing.counts[:, arm].sum()
-            order = np.lexsort((standing.lower[:, arm], -standing.expected[:, arm]))
-            for taken, row in enumerate(order):
-                enough = held >= min(self._k, total)
-                if enough and (promised >= SCOUT_SHARE * self._k or taken >= most):
-                    break
-                if standing.counts[row, arm] > 0:
-                    chosen[int(row)] = None
-                    promised += standing.expected[row, arm]
-                    held += standing.counts[row, arm]
-        return [standing.names[row] for row in chosen]
+    def forecast(self) -> Forecast:
+        """The cost as far as the cells opened tell; worth reading once `next` opens no more, before any asking."""
+        outlook = self._outlook()
+        standing = outlook.standing()
+        reached = standing.reached(outlook.reach)
+        networks = int(reached.sum())
+        if isinstance(self._mode, Recall):
+            networks = int(outlook.needed(standing, reached, 1.0 - self._mode.recall).sum())
+        elif isinstance(self._mode, Budget):
+            networks = min(networks, self._mode.budget)
+        more = len(self._walk.wanted(outlook.reach))
+        return Forecast(networks, len(standing.names), self._walk.cells_opened, more)
 
-    def _within(self, radius: Array) -> list[str]:
-        standing = self.standing()
-        reached = ((standing.lower <= radius) & (standing.counts > 0)).any(axis=1)
-        rows = [row for row in np.flatnonzero(reached).tolist() if standing.names[row] not in self._asked]
-        return [standing.names[row] for row in sorted(rows, key=lambda row: float(standing.lower[row].min()))]
+    def _outlook(self) -> Outlook:
+        """Of what is known now; computed anew only where something has come in."""
+        known = (self._walk.cells_opened, len(self._walk.unresolved), len(self._answered))
+        if self._seen is None or self._seen[0] != known:
+            self._seen = known, Outlook.of(self._walk, self._merge, self._k, self._answered)
+        return self._seen[1]
+
+    def _choose(self, outlook: Outlook, standing: Standing, radius: Array) -> list[int]:
+        """Rows of `standing` to ask now."""
+        free = np.array([name not in self._asked for name in standing.names], dtype=np.bool_)
+        reached = free & standing.reached(radius)
+        if self._last:
+            return _ordered(standing, reached)
+        worth = reached & (standing.expected.max(axis=1, initial=0.0) >= WORTH_ASKING)
+        if isinstance(self._mode, Recall):
+            wanted = reached & outlook.needed(standing, reached, 1.0 - self._mode.recall)
+            early = wanted & worth
+            return _ordered(standing, early if early.any() and self._waves < MOST_WAVES else wanted)
+        if isinstance(self._mode, Budget):
+            left = self._mode.budget - len(self._asked)
+            return _ordered(standing, worth if worth.any() else reached)[:left]
+        return _ordered(standing, worth) if self._waves < MOST_WAVES else []
+
+
+def _ordered(standing: Standing, chosen: Flags) -> list[int]:
+    """The rows chosen, the most promising first."""
+    rows = np.flatnonzero(chosen)
+    promise = standing.expected[rows].sum(axis=1)
+    nearest = standing.lower[rows].min(axis=1, initial=np.inf)
+    return [int(row) for row in rows[np.lexsort((nearest, -promise))]]

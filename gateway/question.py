@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from registry.errors import QuestionError
 
@@ -27,6 +27,14 @@ class Budget(BaseModel):
     budget: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
+Mode = Literal["exact"] | Recall | Budget
+
+
+def mode_document(mode: Mode) -> object:
+    """As it stands in questions and answers."""
+    return mode if mode == "exact" else mode.model_dump()
+
+
 class Question(BaseModel):
     """PROTOCOL, "Ask". Either a situation, or a fingerprint with the digest of its space (hex)."""
 
@@ -38,12 +46,27 @@ class Question(BaseModel):
     space: str | None = None
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 50
     per: Literal["action", "all"] = "action"
-    mode: Literal["exact"] | Recall | Budget = "exact"
+    mode: Mode = "exact"
     deadline_ms: Annotated[int, Field(ge=MIN_DEADLINE_MS, le=MAX_DEADLINE_MS)] = DEFAULT_DEADLINE_MS
     outcomes: list[str] | None = None
     actions: list[str] | None = None
     purpose: Annotated[str, Field(max_length=200)] | None = None
     neighbours: bool = True
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _known_mode(cls, value: object) -> object:
+        if value == "exact" or isinstance(value, Recall | Budget):
+            return value
+        for kind in (Recall, Budget):
+            try:
+                return kind.model_validate(value)
+            except ValidationError:
+                continue
+        raise ValueError(
+            'give "exact", or {"recall": x} with x above 0 and below 1, or {"budget": n} with n a whole number,'
+            " at least 1; for all neighbours or all networks, exact is right"
+        )
 
     @model_validator(mode="after")
     def _one_address(self) -> Question:

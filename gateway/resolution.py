@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from gateway.expectation import Array, Moments
+from gateway.expectation import Array, Seen
 from registry.cell import Address, CellRecord
 from registry.region import Bounds
 
@@ -32,11 +32,15 @@ class Cell:
             [[region.counts.get(action, 0) for action in self.actions] for region in regions], dtype=np.float64
         ).reshape(len(regions), len(self.actions))
 
-    def moments(self, query: Array) -> Moments:
-        """Of the squared distance from query (d,) to a packet of each record."""
-        offset = (self.bounds.centre - query) ** 2
-        mean = offset.sum(axis=1) + self.var.sum(axis=1)
-        return Moments(mean=mean, variance=self.spread + 4.0 * np.einsum("ij,ij->i", offset, self.var))
+    def seen(self, query: Array) -> Seen:
+        """The records as seen from query (d,)."""
+        return Seen(
+            offset=self.bounds.centre - query,
+            var=self.var,
+            spread=self.spread,
+            lower=self.bounds.lower(query),
+            upper=self.bounds.upper(query),
+        )
 
     def arms(self, arms: Sequence[str], wanted: Sequence[str] | None) -> Array:
         """(m, a) packets per record and arm; for the one arm "" all `wanted` actions (None: every action)."""
@@ -54,14 +58,14 @@ class Cell:
 class Walk:
     """One question's way through one generation of a domain's tree.
 
-    Each record met is a row: lower (m,) no packet behind it is nearer; counts (m, a) packets per arm; moments of
-    the squared distance; network (m,) the index into `networks`, or -1 for a cell; closed (m,) whether it is a
-    cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
+    Each record met is a row: how it is `seen` from the question, among it `lower` (m,), than which no packet behind
+    it is nearer; counts (m, a) packets per arm; network (m,) the index into `networks`, or -1 for a cell; closed (m,)
+    whether it is a cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
     """
 
     def __init__(self, query: Array, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:
         self._query = query
-        self._arms = tuple(arms)
+        self.arms = tuple(arms)
         self._wanted = wanted
         self._row_of: dict[Address, int] = {}
         self._address: list[Address | None] = []
@@ -70,10 +74,8 @@ class Walk:
         self.lapsed: set[str] = set()
         self.unresolved: dict[Address, str] = {}
         self.cells_opened = 0
-        self.lower: Array = np.zeros(0)
-        self.mean: Array = np.zeros(0)
-        self.variance: Array = np.zeros(0)
-        self.counts: Array = np.zeros((0, len(self._arms)))
+        self.seen = Seen.nothing(len(query))
+        self.counts: Array = np.zeros((0, len(self.arms)))
         self.network: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.closed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.failed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -84,20 +86,16 @@ class Walk:
         for address, cell in found:
             self._close_no_more(address)
             self.cells_opened += 1
-            counts = cell.arms(self._arms, self._wanted)
+            counts = cell.arms(self.arms, self._wanted)
             rows = np.flatnonzero(counts.any(axis=1))
             if not len(rows):
                 continue
-            moments = cell.moments(self._query)
-            lower = cell.bounds.lower(self._query)
             network = np.array([self._met(cell.records[row]) for row in rows], dtype=np.int64)
-            blocks.append((lower[rows], moments.mean[rows], moments.variance[rows], counts[rows], network))
+            blocks.append((cell.seen(self._query)[rows], counts[rows], network))
         if not blocks:
             return
-        lower, mean, variance, counts, network = (np.concatenate(column) for column in zip(*blocks, strict=True))
-        self.lower = np.concatenate([self.lower, lower])
-        self.mean = np.concatenate([self.mean, mean])
-        self.variance = np.concatenate([self.variance, variance])
+        self.seen = Seen.joined([self.seen, *(seen for seen, _, _ in blocks)])
+        counts, network = (np.concatenate(column) for column in list(zip(*blocks, strict=True))[1:])
         self.counts = np.concatenate([self.counts, counts])
         self.network = np.concatenate([self.network, network])
         self.closed = np.concatenate([self.closed, network < 0])
@@ -130,9 +128,10 @@ class Walk:
             raise IndexError(f"row {row} is a network's region")
         return address
 
-    def moments(self, rows: npt.NDArray[np.bool_]) -> Moments:
-        """Moments of the squared distance for a choice of rows."""
-        return Moments(self.mean[rows], self.variance[rows])
+    @property
+    def lower(self) -> Array:
+        """(m,): no packet behind a row is nearer."""
+        return self.seen.lower
 
     def _met(self, record: CellRecord) -> int:
         if record.child is not None:

@@ -173,7 +173,7 @@ class NetworkClient:
         except (BadReply, OSError, ValueError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            what = str(error) if isinstance(error, BadReply) else f"{type(error).__name__}: {error}"
+            what = str(error) if isinstance(error, BadReply) else f"{url:.100}: {type(error).__name__}: {error}"
             raise Failed(what[:300]) from None
         if response.encoding != "identity":
             raise Failed("the reply is compressed, which was not asked for")

@@ -1,7 +1,9 @@
 """How a network describes what it holds: its packets gathered into regions.
 
-k-means (scikit-learn; Lloyd's algorithm from a fixed seed) over the distinct fingerprints, weighted by how many
-packets share each. The result depends on the set of packets only, not on their order.
+Ward's method (scikit-learn: the pair of regions is joined that adds least to the squared distances to the centres)
+over the distinct fingerprints; where those are too many for it, k-means (Lloyd's algorithm from a fixed seed), weighted
+by how many packets share each. Ward's regions are tighter and more alike, so that fewer networks are asked in vain
+(docs/decisions/005). The result depends on the set of packets only, not on their order.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import KMeans
+from sklearn.cluster import AgglomerativeClustering, KMeans
 from threadpoolctl import threadpool_limits
 
 from registry.region import Region, squared_distances
 
 MAX_REGIONS: Final = 64
-_PER_REGION: Final = 16  # packets: finer regions prune better until the tree over them costs more than they save
+_PER_REGION: Final = 2  # packets, in small networks: the finer the regions, the fewer are asked in vain
+_WARD: Final = 2000  # distinct fingerprints up to which Ward's method is quick: its time grows as their square
 _GROWTH: Final = 1.5  # a packet that no region can hold without growing beyond this stays uncovered
 _ROUNDING: Final = 1.0 + 1e-12
 
@@ -31,7 +34,7 @@ def regions_of(
 ) -> tuple[list[Region], npt.NDArray[np.bool_]]:
     """Regions over fingerprints (n, d) with their actions ("" for none), and which packets they count, (n,).
 
-    About n/16 regions, at most `max_regions`, each of at least `min_cohort` packets. With `min_cohort` 1 every
+    About n/2 regions, at most `max_regions`, each of at least `min_cohort` packets. With `min_cohort` 1 every
     packet is counted; else those of a smaller cluster join the nearest region if they lie within 1.5 times its
     radius, and are left out if not. Ball: the mean and the greatest distance from it, rounded up; box: least and
     greatest on each axis.
@@ -60,6 +63,9 @@ def _cluster(points: Float64s, weights: npt.NDArray[np.intp], wanted: int) -> La
         return np.zeros(len(points), dtype=np.intp)
     centred = points - np.average(points, axis=0, weights=weights)
     with threadpool_limits(limits=1):  # a background task takes one core, not all
+        if len(points) <= _WARD:
+            joined: Labels = AgglomerativeClustering(wanted, linkage="ward").fit(centred).labels_.astype(np.intp)
+            return joined
         fitted = KMeans(wanted, n_init=1, max_iter=30, random_state=0).fit(centred, sample_weight=weights)
     labels: Labels = fitted.labels_.astype(np.intp)
     return labels

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -42,8 +43,7 @@ class _Watched(asyncio.Protocol):
         self._arm(self._idle_s if whole else self._head_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # streams have one; a faster loop has its own class
         self._arm(self._head_s)
         self._inner.connection_made(transport)
 
@@ -80,16 +80,27 @@ class _Watched(asyncio.Protocol):
 
 
 class HttpServer:
-    """An application on one address. Port 0 takes a free one; `port` tells which."""
+    """An application on one address. Port 0 takes a free one; `port` tells which.
+
+    shared: other processes may listen on the same address, and the system spreads connections over them
+    (SO_REUSEPORT).
+    """
 
     def __init__(
-        self, app: web.Application, host: str, port: int, head_s: float = HEAD_S, idle_s: float = IDLE_S
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        head_s: float = HEAD_S,
+        idle_s: float = IDLE_S,
+        shared: bool = False,
     ) -> None:
         self._app = app
         self._host = host
         self.port = port
         self._head_s = head_s
         self._idle_s = idle_s
+        self._shared = shared
         self._connections: WeakValueDictionary[object, _Watched] = WeakValueDictionary()
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -112,7 +123,7 @@ class HttpServer:
         self._runner = runner
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                connection, self._host, self.port, backlog=512
+                connection, self._host, self.port, backlog=512, reuse_port=self._shared or None
             )
         except OSError:
             await runner.cleanup()

@@ -1,4 +1,4 @@
-"""`kindred gateway`: questions over HTTP."""
+"""`kindred gateway`: questions over HTTP, in one process; several share the address where `workers` says so."""
 
 from __future__ import annotations
 
@@ -16,5 +16,6 @@ def add_arguments(_command: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
-    async with Federation.open(config) as federation, serving(gateway_app(federation), config.gateway.listen):
+    shared = config.gateway.workers > 1
+    async with Federation.open(config) as federation, serving(gateway_app(federation), config.gateway.listen, shared):
         return await until_signal()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import orjson
 
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parse(arguments)
     try:
-        return int(asyncio.run(options.run(options)))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return int(runner.run(options.run(options)))
     except KindredError as error:
         _complain(error, options.json)
         if isinstance(error, UnknownName) and error.where.get("path") == "domain":
@@ -62,6 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"kindred: {error}\n")
         return Exit.ERROR
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (the extra `uvloop`), else asyncio's own loop."""
+    try:
+        return cast(Callable[[], asyncio.AbstractEventLoop], import_module("uvloop").new_event_loop)
+    except ModuleNotFoundError:
+        return None
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

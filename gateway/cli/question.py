@@ -29,6 +29,9 @@ def question_of(options: argparse.Namespace, federation: Federation) -> Question
         "per": options.per,
         "deadline_ms": options.deadline or round(federation.deadline_s * 1000),
     }
+    for name in ("recall", "budget"):
+        if getattr(options, name, None) is not None:
+            members["mode"] = {name: getattr(options, name)}
     for name in ("actions", "outcomes"):
         if getattr(options, name, None):
             members[name] = getattr(options, name)

@@ -103,5 +103,15 @@ def show_walk(walked: Mapping[str, Any], console: Console) -> None:
         console.print(f"... {len(walked['networks'])} networks met in all (--json shows each)")
 
 
+def show_forecast(walked: Mapping[str, Any], console: Console) -> None:
+    """What asking would cost."""
+    cost = walked["forecast"]
+    more = f", {cost['more_cells']} more to open" if cost["more_cells"] else ""
+    console.print(
+        f"about {cost['networks']} of {cost['met']} networks met would be asked;"
+        f" {cost['cells']} cells opened for this{more}"
+    )
+
+
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -20,9 +20,9 @@ READY = "ready"
 
 
 @asynccontextmanager
-async def serving(app: web.Application, listen: Address) -> AsyncIterator[HttpServer]:
+async def serving(app: web.Application, listen: Address, shared: bool = False) -> AsyncIterator[HttpServer]:
     """`app` answers at `listen` for as long as the context lasts. Raises ConfigError where the port is taken."""
-    server = HttpServer(app, listen.host, listen.port)
+    server = HttpServer(app, listen.host, listen.port, shared=shared)
     try:
         await server.start()
     except OSError as error:

@@ -57,7 +57,9 @@ class Processes:
         try:
             await self._start("registry", ["registry"])
             networks = (self.start_network(name) for name in self._config.processes())
-            await asyncio.gather(*networks, self._start("gateway", ["gateway"]))
+            workers = range(1, self._config.gateway.workers + 1)
+            gateways = (self._start("gateway" if n == 1 else f"gateway-{n}", ["gateway"]) for n in workers)
+            await asyncio.gather(*networks, *gateways)
         except BaseException:
             await self.__aexit__()
             raise

@@ -72,6 +72,16 @@ async def test_ask(kindred: Federated, truths: dict[str, Truth]) -> None:
         assert words.lower() in ended.out.lower()
 
 
+@pytest.mark.parametrize(("name", "value"), [("recall", 0.9), ("budget", 2)])
+async def test_ask_by_mode(kindred: Federated, name: str, value: float) -> None:
+    arguments = ["ask", "crash.vehicles", "--situation", SITUATIONS / "crash.json", f"--{name}", value]
+    ended = await kindred_command(*arguments, "-c", kindred.config.file, "--json")
+    assert ended.code == 0
+    assert ended.json["mode"] == {name: value}
+    asked = [each for each in ended.json["networks"] if each["disposition"] == "answered"]
+    assert 1 <= len(asked) <= (2 if name == "budget" else 5)
+
+
 async def test_ask_with_features_on_the_line(kindred: Federated, truths: dict[str, Truth]) -> None:
     """A feature on the line takes precedence over the file's."""
     arguments = [

@@ -14,6 +14,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from gateway.cli.up import STOP_TIMEOUT_S
 from tests.acceptance.federated import ROOT, until, write_config, write_slice
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -102,7 +103,7 @@ async def test_up_is_ready_is_used_and_ends_cleanly(home: Path) -> None:
         assert orjson.loads(asked[1])["certificate"]["neighbours_complete"] is True
         assert refused[0] == 4
         up.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(STOP_TIMEOUT_S - 0.5):  # after that what has not ended is killed
             out, err = await up.communicate()
         assert (up.returncode, out, err) == (0, b"", b"")
         assert not any(alive(pid) for pid in started)
