@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from rich.console import Console
 
 from gateway.cli import question
 from gateway.cli.exits import Exit
-from gateway.cli.render import show_answer
+from gateway.cli.render import show_answer, show_forecast
 from gateway.federation import Federation
 
 
@@ -18,15 +20,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     question.add_arguments(command)
     command.add_argument("--action", action="append", dest="actions", help="only this action (repeatable)")
     command.add_argument("--outcome", action="append", dest="outcomes", help="only this outcome (repeatable)")
-    mode = command.add_mutually_exclusive_group()
-    mode.add_argument("--recall", type=float, metavar="X", help="enough when this share is expected, as 0.99")
-    mode.add_argument("--budget", type=int, metavar="N", help="ask at most so many networks, the most promising")
+    command.add_argument("--plan", action="store_true", help="say what asking would cost, and ask nobody")
     command.add_argument("--require-exact", action="store_true", help="exit 3 unless proved complete")
 
 
 async def run(options: argparse.Namespace) -> int:
     async with Federation.open(options.config) as federation:
-        answer = await federation.ask(question.question_of(options, federation))
+        asked = question.question_of(options, federation)
+        if options.plan:
+            return _plan(await federation.resolve(asked), options.json)
+        answer = await federation.ask(asked)
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(answer.document()) + b"\n")
     else:
@@ -38,3 +41,11 @@ async def run(options: argparse.Namespace) -> int:
         sys.stderr.write("kindred: the neighbours are not proved complete; see the certificate\n")
         return Exit.INCOMPLETE
     return Exit.DONE
+
+
+def _plan(walked: Mapping[str, Any], as_json: bool) -> int:
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps({"forecast": walked["forecast"]}) + b"\n")
+    else:
+        show_forecast(walked, Console())
+    return Exit.DONE if walked["generation"] else Exit.NOBODY

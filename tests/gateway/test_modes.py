@@ -217,6 +217,23 @@ def test_exact_asks_about_as_many_as_forecast(made: tuple[Simulated, np.random.G
     assert 1 <= forecast.networks <= forecast.met <= len(federation.holders)
 
 
+def test_the_other_modes_forecast_less() -> None:
+    federation = specialised()
+    query = np.full(6, 0.5)
+    networks = []
+    for mode in ("exact", Recall(recall=0.9), Budget(budget=2)):
+        walk = Walk(query, ("",))
+        plan = Plan(walk, Merge(query, 25, ("",)), 25, ("",), mode)
+        while wanted := plan.next(soft=False).open:
+            for address in wanted:
+                plan.cell_done(address)
+            walk.opened([(address, federation.cells[address]) for address in wanted])
+        networks.append(plan.forecast().networks)
+    exact, recall, budget = networks
+    assert 2 == budget <= recall < exact
+    assert recall > 2
+
+
 def test_an_address_is_asked_once_and_soft_does_not_wait() -> None:
     """After the soft deadline the rest is asked, although the first wave has not answered."""
     far = [np.array([[8.0 * n, 0.0], [8.0 * n + 1, 0.0]]) for n in range(3)]

@@ -19,7 +19,7 @@ def arms(seed, n):
     return np.random.default_rng(seed).choice(["", "a", "b"], n).tolist()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 300),
@@ -48,6 +48,7 @@ def test_regions_hold_what_they_count(seed, n, d, min_cohort, distinct):
         assert not regions
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([1, 40]))
 def test_covering_agrees_with_contains_for_few_and_many(seed, n, regions_wanted):
     points, actions = blobs(seed, 200, 3), arms(seed, 200)
