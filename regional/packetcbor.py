@@ -153,11 +153,13 @@ def members(data: bytes) -> dict[int, Any]:
 def findable(data: bytes) -> tuple[bytes, str, bytes]:
     """Node, action ("" for none) and fingerprint (`FLOAT32` bytes, none of a tombstone's) of a packet.
 
-    For what was checked before it was stored: of the other members only their keys are looked at. Raises
-    PacketError.
+    For what was checked before it was stored: the other members are not looked at. Raises PacketError.
     """
-    found = members(data)
-    node, axes, action = found.get(4), found.get(8), found.get(9)
+    try:
+        found = cbor2.loads(data)
+        node, axes, action = found[4], found[8], found[9]
+    except (cbor2.CBORError, ValueError, OverflowError, RecursionError, TypeError, LookupError):
+        raise PacketError("packet: not a CBOR map with node, fingerprint and action") from None
     if type(node) is not bytes or type(axes) is not bytes or len(axes) % FLOAT32.itemsize:
         raise PacketError("packet: node and fingerprint must be bytes")
     if action is not None and type(action) is not str:

@@ -19,9 +19,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     question.add_arguments(command)
     command.add_argument("--action", action="append", dest="actions", help="only this action (repeatable)")
     command.add_argument("--outcome", action="append", dest="outcomes", help="only this outcome (repeatable)")
-    mode = command.add_mutually_exclusive_group()
-    mode.add_argument("--recall", type=float, metavar="X", help="enough when this share is expected, as 0.99")
-    mode.add_argument("--budget", type=int, metavar="N", help="ask at most so many networks, the most promising")
     command.add_argument("--plan", action="store_true", help="say what asking would cost, and ask nobody")
     command.add_argument("--require-exact", action="store_true", help="exit 3 unless proved complete")
 

@@ -126,7 +126,7 @@ class Arm:
         """Whether so much is not, or not well, in blocks that gathering it anew pays."""
         coarse = self._coarse
         least = BLOCKS_ABOVE if coarse.blocks is None else BLOCKS_ABOVE // 4
-        return coarse.behind > max(least, self.size // 4)
+        return coarse.behind > max(least, self.size // 3)
 
     def gather(self) -> Points:
         """The points, to be gathered into blocks while packets come and go; `adopt` the outcome.

@@ -3,6 +3,9 @@
 LMDB commits by writing new pages, one fdatasync, and one synchronous write of the meta page that makes them
 current; a process killed at any point leaves the last committed state. Calls block: the writer thread makes
 them, all but short reads.
+
+Packets are numbered as their nodes first come, and stored by number: new ones fill page after page, whatever
+their nodes are called. By node stand only number and seq, so that seqs are compared without reading packets.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +27,8 @@ from registry.errors import Corrupt, KindredError, StorageFull, Unavailable
 FIRST_MAP: Final = 1 << 20  # bytes; a network of 20 packets needs no more
 MAX_MAP: Final = 64 << 30
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # LMDB calls a short write EIO
-_SEQ: Final = 8  # bytes before each stored packet: its seq, so that it need not be decoded to be compared
+_ENTRY: Final = struct.Struct(">QQ")  # of a node: its packet's number and seq
+_NUMBER: Final = struct.Struct(">Q")
 
 T = TypeVar("T")
 Batch = Sequence[tuple[Packet, bytes]]
@@ -45,8 +50,9 @@ class Store:
 
     def _open(self) -> None:
         try:
-            self._env = lmdb.open(str(self._path), map_size=min(FIRST_MAP, self._max_map), max_dbs=2, max_readers=64)
-            self._packets = self._env.open_db(b"packets")
+            self._env = lmdb.open(str(self._path), map_size=min(FIRST_MAP, self._max_map), max_dbs=3, max_readers=64)
+            self._nodes = self._env.open_db(b"nodes")
+            self._packets = self._env.open_db(b"numbered")
             self._notes = self._env.open_db(b"notes")
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
             raise Corrupt(f"{self._path}: not a readable store ({error}); restore it from a backup") from None
@@ -60,16 +66,16 @@ class Store:
         os.close(self._owner)
 
     def packets(self) -> Iterator[bytes]:
-        """The CBOR of every node's packet, tombstones included, by node; nothing may be written meanwhile."""
-        with self._resizing, self._env.begin(self._packets, buffers=True) as transaction:
-            for value in transaction.cursor().iternext(keys=False):
-                yield bytes(value[_SEQ:])
+        """The CBOR of every node's packet, tombstones included; nothing may be written meanwhile."""
+        with self._resizing, self._env.begin(self._packets) as transaction:
+            yield from transaction.cursor().iternext(keys=False)
 
     def get(self, node: bytes) -> bytes | None:
         """The CBOR of one node's packet."""
         with self._resizing, self._env.begin(self._packets) as transaction:
-            value: bytes | None = transaction.get(node)
-            return None if value is None else value[_SEQ:]
+            entry = transaction.get(node, db=self._nodes)
+            data: bytes | None = None if entry is None else transaction.get(entry[: _NUMBER.size])
+            return data
 
     def note(self, name: str) -> bytes | None:
         """What was noted last under `name`."""
@@ -95,18 +101,23 @@ class Store:
         return [self.put([batch])[0] for batch in batches]
 
     def _apply(self, transaction: lmdb.Transaction, batch: Batch) -> list[bool]:
-        with transaction.cursor(self._packets) as cursor:
-            held = cursor.getmulti([packet.node for packet, _ in batch])
-            newest = {node: int.from_bytes(value[:_SEQ], "big") for node, value in held}
-            fresh: dict[bytes, bytes] = {}
+        with transaction.cursor(self._nodes) as nodes, transaction.cursor(self._packets) as packets:
+            unused = _NUMBER.unpack(packets.key())[0] + 1 if packets.last() else 0
+            held = {node: _ENTRY.unpack(entry) for node, entry in nodes.getmulti([packet.node for packet, _ in batch])}
+            entries: dict[bytes, bytes] = {}
+            bodies: dict[bytes, bytes] = {}
             taken = []
             for packet, data in batch:
-                newer = packet.seq > newest.get(packet.node, -1)
+                number, seq = held.get(packet.node, (unused, -1))
+                newer = packet.seq > seq
                 if newer:
-                    newest[packet.node] = packet.seq
-                    fresh[packet.node] = packet.seq.to_bytes(_SEQ, "big") + data
+                    unused += number == unused
+                    held[packet.node] = number, packet.seq
+                    entries[packet.node] = _ENTRY.pack(number, packet.seq)
+                    bodies[_NUMBER.pack(number)] = data
                 taken.append(newer)
-            cursor.putmulti(sorted(fresh.items()))  # neighbours share a page
+            nodes.putmulti([(node, entries[node]) for node in sorted(entries)])  # neighbours share a page
+            packets.putmulti(sorted(bodies.items()))
         return taken
 
     def _write(self, work: Callable[[lmdb.Transaction], T]) -> T:

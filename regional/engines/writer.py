@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 from regional.engines.store import Batch
 from registry.errors import KindredError
 
-MAX_GROUP: Final = 4096  # packets in one commit, so that nobody waits long behind a large deposit
+MAX_GROUP: Final = 16_384  # packets in one commit, so that nobody waits long behind a large deposit
 
 T = TypeVar("T")
 

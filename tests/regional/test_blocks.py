@@ -130,7 +130,7 @@ def test_an_arm_that_shrinks_or_moves_is_gathered_anew(monkeypatch):
     scan.adopt(gathering, gathering.work(lambda: False))
     assert not scan.scattered()
     assert scan.gather() is None
-    for i in range(26):
+    for i in range(34):
         rows[bytes([i])] = ("a", places[i] + np.float32(1))
         scan.take([entry(bytes([i]), *rows[bytes([i])])])
     assert scan.scattered()
@@ -140,3 +140,21 @@ def test_an_arm_that_shrinks_or_moves_is_gathered_anew(monkeypatch):
     scan.adopt(gathering, gathering.work(lambda: False))
     check(scan, {node: rows[node] for node in list(rows)[90:]}, NearestQuery(places[95], 7))
     assert scan.scattered()  # nearly all are voids
+
+
+def test_overwriting_at_new_places_keeps_memory_bounded(monkeypatch):
+    monkeypatch.setattr(arm_module, "BLOCKS_ABOVE", 40)
+    random = np.random.default_rng(5)
+    scan, rows = Scan(NETWORK, 2), {}
+    most = 0
+    for step in range(3000):
+        node = bytes([step % 100])
+        rows[node] = ("a", random.normal(size=2).astype(np.float32))
+        scan.take([entry(node, *rows[node])])
+        coarse = scan._arms["a"]._coarse
+        most = max(most, len(coarse._norms))
+        assert coarse.used - coarse.voids == len(rows)
+        if gathering := scan.gather():
+            scan.adopt(gathering, gathering.work(lambda: False))
+    assert most < 250
+    check(scan, rows, NearestQuery(rows[b"\x03"][1], 9))
