@@ -78,9 +78,9 @@ class Plan:
     def next(self, soft: bool) -> Steps:
         """The next steps. `soft`: the soft deadline has passed, so do not wait for what is in flight."""
         radius = self._merge.radius()
-        outlook = self._outlook()
         if self._asking and not soft:
-            return self._sure(outlook, np.minimum(radius, outlook.reach), radius)
+            return self._sure(radius)
+        outlook = self._outlook()
         steps = Steps(open=self._to_open(radius if self._last else np.minimum(radius, outlook.reach)))
         if self._opening and not soft:
             return steps
@@ -96,14 +96,16 @@ class Plan:
         self._waves += bool(chosen)
         return steps
 
-    def _sure(self, outlook: Outlook, reach: Array, radius: Array) -> Steps:
+    def _sure(self, radius: Array) -> Steps:
         """While others are in flight: what an exact question needs almost surely, whatever those will say.
 
-        So no wave waits for the slowest of the one before it.
+        So no wave waits for the slowest of the one before it. The outlook is the one from before the wave: to look
+        again at each answer would cost more than it tells.
         """
         steps = Steps()
-        if self._mode == "exact" and np.isfinite(radius).all():
-            near = reach * SURE
+        if self._mode == "exact" and self._seen is not None and np.isfinite(radius).all():
+            outlook = self._seen[1]
+            near = np.minimum(radius, outlook.reach) * SURE
             steps.open = self._to_open(near)
             standing = outlook.standing()
             free = np.array([name not in self._asked for name in standing.names], dtype=np.bool_)

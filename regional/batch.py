@@ -7,16 +7,18 @@ that is kept is decoded whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import cbor2
 import numpy as np
 import numpy.typing as npt
 
 from regional.packet import MAX_NODE, MAX_TEXT, Packet
-from regional.packetcbor import FLOAT32, MAX_BYTES, Fingerprint, bytes_head, home_of, text_of
+from regional.packetcbor import FLOAT32, MAX_BYTES, Fingerprint, Outcome, bytes_head, home_of, text_of
 from registry.errors import PacketError
 
 _Offsets = npt.NDArray[np.intp]
@@ -43,11 +45,17 @@ _KEYS: Final = np.array([5, 6, 7, 8, 9], dtype=np.uint8)  # seq, t0, time, finge
 class Batch:
     """n packets of one network. fingerprints: (n, d) float32; nodes, actions ("" for none): n each."""
 
-    __slots__ = ("_packets", "_raw", "actions", "fingerprints", "nodes")
+    __slots__ = ("_home", "_packets", "_raw", "actions", "fingerprints", "nodes")
 
     def __init__(
-        self, raw: Sequence[bytes], fingerprints: Fingerprint, nodes: Sequence[bytes], actions: Sequence[str]
+        self,
+        home: tuple[str, bytes, str],
+        raw: Sequence[bytes],
+        fingerprints: Fingerprint,
+        nodes: Sequence[bytes],
+        actions: Sequence[str],
     ) -> None:
+        self._home = home
         self._raw = raw
         self._packets: dict[int, Packet] = {}
         self.fingerprints = fingerprints
@@ -72,19 +80,19 @@ class Batch:
         if not all(each.startswith(beginning, 1) for each in raw):
             raise PacketError("a packet is of another domain, space or network, or is no packet")
         if not raw:
-            return cls(raw, np.zeros((0, d), dtype=np.float32), [], [])
+            return cls(home, raw, np.zeros((0, d), dtype=np.float32), [], [])
         places = _Places.of(raw, 1 + len(beginning), d)
         block = places.octets[places.fingerprint[:, None] + np.arange(4 * d)].view(FLOAT32)
         if not np.isfinite(block).all():
             raise PacketError("a packet has a fingerprint that is not finite")
         actions = [_action(item) for item in places.slices(places.action, places.end)]
-        return cls(raw, block, places.slices(places.node, places.seq), actions)
+        return cls(home, raw, block, places.slices(places.node, places.seq), actions)
 
     @classmethod
     def of_packets(cls, packets: Sequence[Packet]) -> Batch:
         """The same from packets at hand, all of one home."""
         if not packets:
-            return cls([], np.zeros((0, 0), dtype=np.float32), [], [])
+            return cls(("", b"", ""), [], np.zeros((0, 0), dtype=np.float32), [], [])
         raw = [packet.to_cbor() for packet in packets]
         first = packets[0]
         return cls.of(raw, (first.domain, first.space8, first.network), len(first.fingerprint))
@@ -92,11 +100,21 @@ class Batch:
     def packet(self, row: int) -> Packet:
         """One of them, whole. Raises PacketError where it is none."""
         if row not in self._packets:
-            packet = Packet.read_cbor(self._raw[row])
-            if packet.tombstone:
-                raise PacketError("a packet is withdrawn")
-            self._packets[row] = packet
+            self._packets[row] = self._decoded(row)
         return self._packets[row]
+
+    def _decoded(self, row: int) -> Packet:
+        raw = self._raw[row]
+        rest = _rest(raw)
+        if rest is None:
+            packet = Packet.read_cbor(raw)  # names what is wrong with it
+            raise PacketError("a packet is withdrawn" if packet.tombstone else "a packet has members out of place")
+        seq, t0, time, outcomes, weight, signer, sig = rest
+        domain, space8, network = self._home
+        node, action = self.nodes[row], self.actions[row] or None
+        return Packet(
+            domain, space8, network, node, seq, t0, time, self.fingerprints[row], action, outcomes, weight, signer, sig
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,3 +193,53 @@ def _action(item: bytes) -> str:
     if not 0 < len(item) <= MAX_TEXT + 2 or not action or text_of(action) != item:
         raise PacketError("a packet has an action that is no short text")
     return action
+
+
+_Rest = tuple[int, float, float, dict[str, Outcome], float, bytes | None, bytes | None]
+
+
+def _rest(raw: bytes) -> _Rest | None:
+    """seq, t0, time, outcomes, weight, signer, sig of a packet whose columns are sound; None where one of them is not.
+
+    The same rules as Packet.read_cbor has, without its names for what breaks them.
+    """
+    try:
+        m = cbor2.loads(raw, max_depth=4, allow_indefinite=False, allow_duplicate_keys=False)
+        outcomes = {_name(name): _outcome(value) for name, value in m[10].items()}
+    except (cbor2.CBORError, ValueError, OverflowError, RecursionError, KeyError, AttributeError):
+        return None
+    weight, signer, sig = m.get(11, 1.0), m.get(12), m.get(13)
+    unsigned = signer is None and sig is None
+    sound = (
+        len(m) == 11 + (11 in m) + 2 * (not unsigned)
+        and _is_float(m[6])
+        and _is_float(m[7])
+        and _is_float(weight)
+        and weight >= 0.0
+        and (unsigned or (_is_octets(signer, 32) and _is_octets(sig, 64)))
+    )
+    return (m[5], m[6], m[7], outcomes, weight, signer, sig) if sound else None
+
+
+def _name(name: object) -> str:
+    """An outcome's name. Raises ValueError, also for text that is no Unicode."""
+    if type(name) is str and 0 < len(name.encode()) <= MAX_TEXT:
+        return name
+    raise ValueError
+
+
+def _outcome(value: object) -> Outcome:
+    """Raises ValueError."""
+    if value is None or (type(value) is float and math.isfinite(value)):
+        return value
+    if type(value) is list and len(value) == 2 and _is_float(value[0]) and type(value[1]) is bool:
+        return value[0], value[1]
+    raise ValueError
+
+
+def _is_float(value: object) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_octets(value: object, length: int) -> bool:
+    return type(value) is bytes and len(value) == length
