@@ -119,6 +119,7 @@ def _described(request: web.Request, member: Member) -> dict[str, Any]:
             "schema": held.coverage.schema,
             "schema_is_ours": held.coverage.schema == schema,
         },
+        "withheld": enrolment.withheld(member.name),
     }
 
 
