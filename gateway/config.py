@@ -116,7 +116,7 @@ class NetworkSection(_Section):
 class GatewaySection(_Section):
     listen: Address
     deadline: Seconds = 1.0
-    cache: Annotated[int, Field(ge=100)] = 200_000
+    cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
