@@ -1,23 +1,27 @@
 """What was looked up, kept for its time to live; one lookup upstream for many simultaneous askers.
 
 Failures are kept too, briefly (RFC 2308 negative answers for the zone's own time, RFC 9520 for the others). Where
-nobody answers, what was known is used a while beyond its time, marked stale (RFC 8767).
+nobody answers, what was known is used a while beyond its time, marked stale (RFC 8767). What is too old even for that
+is dropped, and what is kept is bounded by the memory that it takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from gateway.weight import weight
 from registry.clock import Clock
 from registry.errors import LookupFailed
 
 Value = TypeVar("Value")
 
-MAX_ENTRIES = 200_000
+MAX_BYTES = 256 * 1024**2
+ENTRY_BYTES = 800  # of an entry beside its value: the key, the places in the books
 FAILURE_TTL_S = 1.0  # RFC 9520 section 3.2: at least 1 s, at most 5 minutes
 MAX_TTL_S = 86_400.0
 STALE_S = 30.0  # no longer than a registry serves a generation that may still be referred to
@@ -39,6 +43,7 @@ class _Entry:
     kept: Kept[object] | None
     failure: LookupFailed | None
     usable_until: float
+    bytes: int = ENTRY_BYTES
 
     def stale(self, now: float) -> Kept[object] | None:
         """The value as a stale one, as long as it may be used so."""
@@ -48,13 +53,16 @@ class _Entry:
 
 
 class Cache:
-    """At most `limit` entries; the least recently used goes first."""
+    """Entries of at most `limit` bytes together; the least recently used goes first."""
 
-    def __init__(self, clock: Clock, limit: int = MAX_ENTRIES) -> None:
+    def __init__(self, clock: Clock, limit: int = MAX_BYTES) -> None:
         self._clock = clock
         self._limit = limit
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._ends: list[tuple[float, int, Hashable]] = []  # a heap: when what was kept under a key is of no use
+        self._inserted = 0
         self._flights: dict[Hashable, asyncio.Task[_Entry]] = {}
+        self.bytes = 0
         self.hits = 0
         self.misses = 0
 
@@ -104,7 +112,9 @@ class Cache:
 
     def drop(self, key: Hashable) -> None:
         """Forget what is known of `key`."""
-        self._entries.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.bytes
 
     async def close(self) -> None:
         """End the lookups under way."""
@@ -117,16 +127,31 @@ class Cache:
         try:
             value, ttl, serial = await look_up()
             expires = self._clock.monotonic() + min(ttl, MAX_TTL_S)
-            entry = _Entry(expires, Kept(value, serial), None, expires + STALE_S)
+            entry = _Entry(expires, Kept(value, serial), None, expires + STALE_S, ENTRY_BYTES + weight(value))
         except LookupFailed as failure:
             entry = self._failed(key, failure)
         finally:
             self._flights.pop(key, None)
-        self._entries[key] = entry
-        self._entries.move_to_end(key)
-        while len(self._entries) > self._limit:
-            self._entries.popitem(last=False)
+        self._keep(key, entry)
         return entry
+
+    def _keep(self, key: Hashable, entry: _Entry) -> None:
+        """Put the entry in its place, and drop what is too old or too much."""
+        self.drop(key)
+        self._entries[key] = entry
+        self.bytes += entry.bytes
+        self._inserted += 1
+        heapq.heappush(self._ends, (entry.usable_until, self._inserted, key))
+        now = self._clock.monotonic()
+        while self._ends and self._ends[0][0] <= now:
+            old = heapq.heappop(self._ends)[2]
+            if old in self._entries and self._entries[old].usable_until <= now:
+                self.drop(old)
+        while self.bytes > self._limit and self._entries:
+            self.drop(next(iter(self._entries)))
+        if len(self._ends) > 2 * len(self._entries) + 64:  # most are of entries that went before their time
+            ends = ((each.usable_until, number, key) for number, (key, each) in enumerate(self._entries.items()))
+            self._ends = sorted(ends)
 
     def _failed(self, key: Hashable, failure: LookupFailed) -> _Entry:
         """What is kept of a failure: what is stale, unless it was an authority that said no."""
@@ -136,5 +161,6 @@ class Cache:
         stale = held.stale(now) if held is not None and ttl is None else None
         expires = now + min(FAILURE_TTL_S if ttl is None else float(ttl), MAX_TTL_S)
         if held is None or stale is None:
-            return _Entry(expires, None, failure, expires)
-        return _Entry(min(expires, held.usable_until), stale, None, held.usable_until)
+            # Its traceback would keep all that the lookup had in hand.
+            return _Entry(expires, None, LookupFailed(failure.detail, **failure.where), expires)
+        return _Entry(min(expires, held.usable_until), stale, None, held.usable_until, held.bytes)

@@ -7,6 +7,7 @@ per value, and each keeps the rows of `data` that have it.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -23,7 +24,16 @@ from registry.yamltext import YamlText, read_yaml, validate
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
+
+def _whole_seconds(text: object) -> int:
+    seconds = duration(text)
+    if not math.isfinite(seconds) or abs(seconds - round(seconds)) > 1e-6:
+        raise ValueError(f"{text!r} is not whole seconds, which a time to live in DNS is; 1s at least")
+    return round(seconds)
+
+
 Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
+Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
 
@@ -56,10 +66,10 @@ class Address(_Section):
 class TtlSection(_Section):
     """Times to live of the zone's records."""
 
-    apex: Seconds = 10.0
-    cell: Seconds = 60.0
-    endpoint: Seconds = 30.0
-    negative: Seconds = 10.0
+    apex: Ttl = 10
+    cell: Ttl = 60
+    endpoint: Ttl = 30
+    negative: Ttl = 10
 
 
 class RegistrySection(_Section):
@@ -106,7 +116,7 @@ class NetworkSection(_Section):
 class GatewaySection(_Section):
     listen: Address
     deadline: Seconds = 1.0
-    cache: Annotated[int, Field(ge=100)] = 200_000
+    cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
@@ -166,9 +176,6 @@ class FederationConfig:
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
         return self._schemas
-
-    def schema_path(self, domain: str) -> Path:
-        return self._here / self.domains[domain].schema_
 
     def min_cohort(self, domain: str) -> int:
         """Packets per region at least: the domain's own rule, else the schema's."""

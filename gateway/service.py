@@ -10,9 +10,11 @@ from aiohttp import web
 
 from gateway.federation import Federation
 from gateway.question import Question
+from registry.body import read_body
 from registry.errors import DocumentError, KindredError, TooLarge
 from registry.jsontext import loads
 from registry.problem import problems
+from registry.reply import healthz, json_response, readiness
 
 MAX_BODY = 4 * 1024 * 1024
 MAX_BATCH = 10_000
@@ -24,7 +26,7 @@ FEDERATION = web.AppKey("federation", Federation)
 
 def gateway_app(federation: Federation) -> web.Application:
     """The application; the federation's life is its owner's."""
-    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[problems])
     app[FEDERATION] = federation
     app.add_routes(
         [
@@ -32,20 +34,15 @@ def gateway_app(federation: Federation) -> web.Application:
             web.post("/v1/resolve", _resolve),
             web.get("/v1/networks", _networks),
             web.get("/v1/domains", _domains),
-            web.get("/healthz", _healthz),
+            web.get("/healthz", healthz),
             web.get("/readyz", _readyz),
         ]
     )
     return app
 
 
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
-
-
 async def _body(request: web.Request) -> bytes:
-    async with asyncio.timeout(BODY_TIMEOUT_S):
-        return await request.read()
+    return await read_body(request, MAX_BODY, BODY_TIMEOUT_S)
 
 
 async def _ask(request: web.Request) -> web.StreamResponse:
@@ -54,7 +51,7 @@ async def _ask(request: web.Request) -> web.StreamResponse:
     if request.content_type == "application/x-ndjson":
         return await _batch(request, body)
     answer = await federation.ask(Question.from_document(loads(body)))
-    return _json(answer.document())
+    return json_response(answer.document())
 
 
 async def _batch(request: web.Request, body: bytes) -> web.StreamResponse:
@@ -87,7 +84,7 @@ async def _answers(federation: Federation, lines: list[tuple[int, bytes]]) -> As
 
 async def _resolve(request: web.Request) -> web.Response:
     question = Question.from_document(loads(await _body(request)))
-    return _json(await request.app[FEDERATION].resolve(question))
+    return json_response(await request.app[FEDERATION].resolve(question))
 
 
 async def _networks(request: web.Request) -> web.Response:
@@ -95,12 +92,12 @@ async def _networks(request: web.Request) -> web.Response:
     domain = request.query.get("domain")
     domains = [domain] if domain is not None else sorted(federation.schemas)
     listed = await asyncio.gather(*(federation.networks(name) for name in domains))
-    return _json({"networks": [network for part in listed for network in part]})
+    return json_response({"networks": [network for part in listed for network in part]})
 
 
 async def _domains(request: web.Request) -> web.Response:
     schemas = request.app[FEDERATION].schemas
-    return _json(
+    return json_response(
         {
             "domains": [
                 {
@@ -125,10 +122,6 @@ async def _domains(request: web.Request) -> web.Response:
     )
 
 
-async def _healthz(_request: web.Request) -> web.Response:
-    return _json({"status": "ok"})
-
-
 async def _readyz(request: web.Request) -> web.Response:
     """Ready when the registry answers for every domain."""
     federation = request.app[FEDERATION]
@@ -138,4 +131,4 @@ async def _readyz(request: web.Request) -> web.Response:
             await federation.resolver.tree(federation.naming(domain), 1.0)
         except KindredError as error:
             waiting[domain] = error.detail
-    return _json({"status": "waiting" if waiting else "ready", "waiting": waiting}, 503 if waiting else 200)
+    return readiness(waiting)

@@ -28,6 +28,7 @@ from registry.errors import DocumentError, KindredError, PacketError
 MAX_ARMS = 64
 MAX_REPLY = 64 * 1024 * 1024
 MAX_DOCUMENT = 32 * 1024 * 1024
+MAX_TIED = 2**40  # as many packets as a region may count
 _PACKET_ROOM = 1000  # bytes: a packet of at most 996 and the head of its byte string
 _THREAD_ABOVE = 256 * 1024  # bytes; decoding more than this would hold up the event loop
 _REFUSALS = frozenset({401, 403, 409, 429})
@@ -230,16 +231,29 @@ def _reply(body: bytes, request: NearestRequest) -> NearestReply:
     if not isinstance(found, dict) or set(found) != {"serial", "packets", "tied", "truncated"}:
         raise Failed("the reply is not {serial, packets, tied, truncated}")
     serial, packets, tied, truncated = (found[name] for name in ("serial", "packets", "tied", "truncated"))
-    if not (type(serial) is int and serial >= 0 and type(truncated) is bool and type(packets) is list):
-        raise Failed("serial, packets or truncated has the wrong type")
-    if not isinstance(tied, dict) or not all(type(a) is str and type(n) is int and n >= 0 for a, n in tied.items()):
-        raise Failed("tied is no map of action and count")
+    countable = type(serial) is int and 0 <= serial <= jsontext.MAX_SAFE_INTEGER
+    if not (countable and type(truncated) is bool and type(packets) is list):
+        raise Failed("serial, packets or truncated has the wrong type or size")
+    _check_tied(tied, request)
     try:
         batch = Batch.of(packets, (request.domain, request.space[:8], request.network), len(request.fingerprint))
     except PacketError as error:
         raise Failed(error.detail) from None
     _check(batch, request)
     return NearestReply(serial, batch, tied, truncated)
+
+
+def _check_tied(tied: object, request: NearestRequest) -> None:
+    """That it counts, and only arms that were asked for."""
+    if not isinstance(tied, dict):
+        raise Failed("tied is no map of action and count")
+    for action, n in tied.items():
+        if not (type(action) is str and type(n) is int and 0 <= n <= MAX_TIED):
+            raise Failed(f"tied is no map of action and count, which is at most {MAX_TIED}")
+    arms = ("",) if request.per == "all" else request.actions
+    strays = set() if arms is None else tied.keys() - set(arms)
+    if strays:
+        raise Failed(f"tied counts the action {min(strays)!r:.60}, which was not asked for")
 
 
 def _check(batch: Batch, request: NearestRequest) -> None:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from regional.admission import Admission, Fitting
 from regional.clustering import regions_of
 from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
 from regional.engine import Census, Engine, NearestQuery, NearestResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
-from regional.packetcbor import Outcome
 from registry.clock import Clock
 from registry.coverage import Coverage
-from registry.errors import Conflict, NotGranted, PacketError, QuestionError, StorageFull, UnknownName
+from registry.errors import Conflict, NotGranted, QuestionError, StorageFull, UnknownName
 from registry.jsontext import canonical, loads
 from registry.region import Region
 from registry.schema import Schema
 
 MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
+_THREAD_ABOVE: Final = 256  # packets; more at a time would hold up the event loop
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,9 @@ class Network:
         self._changes = 0  # packets taken since the survey of what is published began
         self._strays = 0  # and how many of those are not covered
         self._during: list[Packet] | None = None  # those themselves, while a survey is under way
+        self._noting = asyncio.Lock()  # packets are noted in the order in which they were stored
+        self._taking: set[asyncio.Task[tuple[int, int, int]]] = set()
+        self._admission = Admission(name, domain, schema)
 
     async def open(self) -> None:
         """Load what is held. Raises Conflict where it is of another space, and what the engine raises."""
@@ -75,6 +81,7 @@ class Network:
 
     async def close(self) -> None:
         """Finish what was begun, and let go."""
+        await asyncio.gather(*self._taking, return_exceptions=True)
         await self._engine.close()
 
     @property
@@ -122,21 +129,12 @@ class Network:
         rejected: lines that did not even decode; they are handed on. atomic: none is stored where one is
         rejected. Raises StorageFull or Unavailable, with nothing stored.
         """
-        refused = list(rejected)
-        fitting: list[tuple[Packet, bytes]] = []
-        for line, packet in packets:
-            try:
-                self._check(packet)
-                fitting.append((packet, packet.to_cbor()))
-            except PacketError as error:
-                refused.append(Rejection(line, str(error.where.get("path", "")), error.detail))
-        refused.sort(key=lambda each: each.line)
-        if atomic and refused:
-            return DepositReport(0, 0, tuple(refused), 0, self.serial)
-        results = await self._engine.put(fitting) if fitting else []
-        taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
-        covered = self._note_taken(taken)
-        return DepositReport(len(taken), len(fitting) - len(taken), tuple(refused), covered, self.serial)
+        fitting, misfits = await _aside(len(packets), self._admission.sort, packets)
+        refused = tuple(sorted([*rejected, *misfits], key=lambda each: each.line))
+        if not fitting or (atomic and refused):
+            return DepositReport(0, 0, refused, 0, self.serial)
+        taken, covered, serial = await self._take(fitting)
+        return DepositReport(taken, len(fitting) - taken, refused, covered, serial)
 
     async def get(self, node: bytes) -> Packet:
         """The current packet of a node. Raises UnknownName where there is none, or it was withdrawn."""
@@ -169,8 +167,8 @@ class Network:
                 sig=None,
                 tombstone=True,
             )
-            if await self._engine.put([(gone, gone.to_cbor())]) == ["accepted"]:
-                self._note_taken([gone])
+            taken, _, _ = await self._take([(gone, gone.to_cbor())])
+            if taken:
                 return gone.seq
 
     async def nearest(self, query: NearestQuery) -> NearestResult:
@@ -203,74 +201,71 @@ class Network:
 
     async def adopt(self, survey: Survey, coverage: Coverage, document: Mapping[str, Any]) -> None:
         """The registry has published this coverage, made from this survey."""
-        during, self._during = self._during or [], None
-        self._published, self._document, self._last = coverage, document, coverage
-        self._covering = Covering(coverage.regions)
-        self._uncovered = set(survey.uncovered)
-        self._changes = self._strays = 0
-        self._note_taken(during)
+        async with self._noting:
+            covering = Covering(coverage.regions)
+            during = self._during or []
+            inside = await _inside(covering, during)
+            self._during = None
+            self._published, self._document, self._last = coverage, document, coverage
+            self._covering = covering
+            self._uncovered = set(survey.uncovered)
+            self._changes = self._strays = 0
+            self._note(during, inside)
         with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
             await self._engine.keep_note("coverage", canonical(dict(document)))
 
-    def _note_taken(self, packets: Sequence[Packet]) -> int:
+    async def _take(self, fitting: Fitting) -> tuple[int, int, int]:
+        """Store and note; how many are accepted, how many of those covered, by the coverage of which serial.
+
+        Once begun it comes to its end, though nobody waits any more: what is stored and not noted would stay
+        uncovered.
+        """
+        task = asyncio.create_task(self._store(fitting))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+        return await asyncio.shield(task)
+
+    async def _store(self, fitting: Fitting) -> tuple[int, int, int]:
+        results = await self._engine.put(fitting)
+        taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
+        async with self._noting:
+            inside = await _inside(self._covering, taken)
+            if self._during is not None:
+                self._during.extend(taken)
+            return len(taken), self._note(taken, inside), self.serial
+
+    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> int:
         """Keep the account of what is covered; how many of the packets are."""
-        if self._during is not None:
-            self._during.extend(packets)
-        found = [packet for packet in packets if not packet.tombstone]
-        self._uncovered.difference_update(packet.node for packet in packets if packet.tombstone)
-        covered = 0
-        if found:
-            points = np.stack([packet.fingerprint for packet in found])
-            mask = self._covering.covers(points, [packet.action or "" for packet in found]).tolist()
-            for packet, inside in zip(found, mask, strict=True):
-                (self._uncovered.discard if inside else self._uncovered.add)(packet.node)
-            covered = sum(mask)
+        for packet, covered in zip(packets, inside, strict=True):
+            (self._uncovered.discard if covered or packet.tombstone else self._uncovered.add)(packet.node)
         self._changes += len(packets)
-        self._strays += len(found) - covered
+        self._strays += sum(not (covered or packet.tombstone) for packet, covered in zip(packets, inside, strict=True))
         if self.pending:
             self.stirred.set()
-        return covered
+        return sum(inside)
 
     def _check_release(self) -> None:
         if self.schema.release != "packets":
             raise NotGranted(f"{self.domain} releases aggregates; no question reaches the packets")
 
-    def _check(self, packet: Packet) -> None:
-        """Raise PacketError unless the packet is of this network's space and speaks its schema's words."""
-        for path, found, right in (
-            ("domain", packet.domain, self.domain),
-            ("network", packet.network, self.name),
-            ("space", packet.space8.hex(), self.schema.space[:8].hex()),
-        ):
-            if found != right:
-                raise PacketError(f"packet: {path} is {found!r:.80}, this network's is {right!r}", path=path)
-        if packet.tombstone:
-            return
-        d = self.schema.dimension
-        if packet.fingerprint.shape != (d,):
-            raise PacketError(f"packet: the fingerprint has d={packet.fingerprint.size}, not {d}", path="fingerprint")
-        if packet.action is not None and packet.action not in self.schema.actions:
-            known = ", ".join(self.schema.actions) or "none"
-            raise PacketError(f"packet: {packet.action!r:.60} is no action; there are: {known}", path="action")
-        for name, value in packet.outcomes.items():
-            self._check_outcome(name, value)
 
-    def _check_outcome(self, name: str, value: Outcome) -> None:
-        outcome = self.schema.outcomes.get(name)
-        path = f"outcomes.{name:.60}"
-        if outcome is None:
-            raise PacketError(f"packet: there is no outcome {name!r:.60}", path=path)
-        if value is None:
-            return
-        if outcome.kind == "duration":
-            good, right = isinstance(value, tuple) and value[0] >= 0, "[duration >= 0, event]"
-        elif outcome.kind == "binary":
-            good, right = value in (0.0, 1.0), "0 or 1"
-        else:
-            low, high = outcome.range or (-math.inf, math.inf)
-            good, right = isinstance(value, float) and low <= value <= high, f"a number from {low} to {high}"
-        if not good:
-            raise PacketError(f"packet: {path} is {value!r}; it must be {right}, or null for unknown", path=path)
+async def _aside(amount: int, work: Callable[..., T], *inputs: object) -> T:
+    """What `work` makes of the inputs; in a thread where there is so much that others would wait for it."""
+    return work(*inputs) if amount <= _THREAD_ABOVE else await asyncio.to_thread(work, *inputs)
+
+
+async def _inside(covering: Covering, packets: Sequence[Packet]) -> list[bool]:
+    """Which packets are covered; a tombstone never is."""
+
+    def find() -> list[bool]:
+        inside = np.zeros(len(packets), dtype=np.bool_)
+        rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
+        if rows:
+            points = np.stack([packets[row].fingerprint for row in rows])
+            inside[rows] = covering.covers(points, [packets[row].action or "" for row in rows])
+        return inside.tolist()
+
+    return await _aside(len(packets), find)
 
 
 def _describe(census: Census, min_cohort: int, last: Coverage | None) -> Survey:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 import cbor2
@@ -19,10 +19,12 @@ from regional.engine import NearestQuery, NearestResult
 from regional.network import Network
 from regional.packet import Packet, node_from_text
 from regional.packetcbor import split_sequence
+from registry.body import read_body
 from registry.errors import Conflict, DocumentError, KindredError, QuestionError, TooLarge, Unavailable, UnknownName
 from registry.fingerprint import from_wire
 from registry.jsontext import loads
-from registry.problem import problems
+from registry.problem import Handler, problems
+from registry.reply import healthz, json_response, readiness
 
 MAX_DEPOSIT: Final = 32 * 1024 * 1024  # bytes
 MAX_BATCH: Final = 50_000  # packets
@@ -35,19 +37,18 @@ NETWORKS = web.AppKey("networks", Mapping[str, Network])
 BODY_LIMIT_S = web.AppKey("body_limit_s", float)
 
 T = TypeVar("T")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Decoded = tuple[list[tuple[int, Packet]], list[Rejection]]
 
 
 def network_app(networks: Mapping[str, Network], body_s: float = BODY_S) -> web.Application:
     """The application that serves these networks, which are open and stay their owner's to close."""
-    app = web.Application(middlewares=[problems, _deadline], client_max_size=MAX_DEPOSIT)
+    app = web.Application(middlewares=[problems, _deadline])
     app[NETWORKS], app[BODY_LIMIT_S] = networks, body_s
     app.add_routes(
         [
-            web.get("/healthz", _healthz),
+            web.get("/healthz", healthz),
             web.get("/readyz", _readyz),
-            web.get("/{network}/healthz", _healthz),
+            web.get("/{network}/healthz", healthz),
             web.get("/{network}/readyz", _readyz),
             web.post("/{network}/v1/packets", _deposit),
             web.get("/{network}/v1/packets/{node}", _get),
@@ -86,21 +87,8 @@ def _network(request: web.Request) -> Network:
     return network
 
 
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
-
-
 async def _body(request: web.Request, limit: int) -> bytes:
-    """The body, of at most `limit` bytes. Raises TooLarge, TimeoutError."""
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are taken", limit=limit)
-    body = bytearray()
-    async with asyncio.timeout(request.app[BODY_LIMIT_S]):
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise TooLarge(f"the body is longer than {limit} bytes", limit=limit)
-    return bytes(body)
+    return await read_body(request, limit, request.app[BODY_LIMIT_S])
 
 
 async def _read(body: bytes, read: Callable[[bytes], T]) -> T:
@@ -123,7 +111,7 @@ async def _deposit(request: web.Request) -> web.Response:
         raise QuestionError(f"atomic is {atomic!r:.20}; it is 0 or 1", path="atomic")
     packets, rejected = await _read(await _body(request, MAX_DEPOSIT), read)
     report = await network.deposit(packets, rejected, atomic == "1")
-    return _json(report.to_json())
+    return json_response(report.to_json())
 
 
 def _decode(items: Sequence[T], decode: Callable[[T], Packet]) -> Decoded:
@@ -159,13 +147,13 @@ async def _get(request: web.Request) -> web.Response:
     packet = await _network(request).get(node_from_text(request.match_info["node"]))
     if request.headers.get("Accept") == "application/cbor":
         return web.Response(body=packet.to_cbor(), content_type="application/cbor")
-    return _json(packet.to_json())
+    return json_response(packet.to_json())
 
 
 async def _withdraw(request: web.Request) -> web.Response:
     network = _network(request)
     seq = await network.withdraw(node_from_text(request.match_info["node"]))
-    return _json({"withdrawn": True, "seq": seq if seq < 1 << 53 else str(seq), "serial": network.serial})
+    return json_response({"withdrawn": True, "seq": seq if seq < 1 << 53 else str(seq), "serial": network.serial})
 
 
 async def _nearest(request: web.Request) -> web.Response:
@@ -233,7 +221,7 @@ def _within(value: object, per: Literal["action", "all"]) -> Mapping[str, float]
 
 async def _coverage(request: web.Request) -> web.Response:
     network = _network(request)
-    return _json(
+    return json_response(
         {
             "network": network.name,
             "domain": network.domain,
@@ -248,17 +236,12 @@ async def _coverage(request: web.Request) -> web.Response:
 
 async def _schema(request: web.Request) -> web.Response:
     schema = _network(request).schema
-    response = _json(schema.document)
+    response = json_response(schema.document)
     response.etag = schema.digest.hex()
     return response
-
-
-async def _healthz(_request: web.Request) -> web.Response:
-    return _json({"status": "ok"})
 
 
 async def _readyz(request: web.Request) -> web.Response:
     """Ready when every network (or the one named) has a published coverage."""
     asked = [_network(request)] if "network" in request.match_info else request.app[NETWORKS].values()
-    waiting = sorted(network.name for network in asked if network.published is None)
-    return _json({"status": "waiting" if waiting else "ready", "waiting": waiting}, 503 if waiting else 200)
+    return readiness(sorted(network.name for network in asked if network.published is None))

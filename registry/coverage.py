@@ -6,8 +6,8 @@ lease is a small signed document of its own, so that nobody can prolong a covera
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -121,6 +121,20 @@ class Coverage:
             },
             key,
         )
+
+    def with_actions(self, actions: Sequence[str]) -> Coverage:
+        """The same, where packets of any other action count as packets without one; itself where there are none."""
+        known = {"", *actions}
+        if all(region.counts.keys() <= known for region in self.regions):
+            return self
+        regions = []
+        for region in self.regions:
+            counts: dict[str, int] = {}
+            for action, n in region.counts.items():
+                kept = action if action in known else ""
+                counts[kept] = counts.get(kept, 0) + n
+            regions.append(replace(region, counts=counts))
+        return replace(self, regions=tuple(regions))
 
     @classmethod
     def from_document(cls, document: object, d: int) -> Coverage:

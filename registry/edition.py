@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from registry.cell import CellRecord, Naming
-from registry.enrolment import DomainEntry, Holding, Member
+from registry.enrolment import DomainEntry, Member
+from registry.holding import Holding
 from registry.keys import public_text
 from registry.record import encode_cell
 from registry.tree import build_tree

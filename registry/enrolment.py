@@ -2,7 +2,10 @@
 
 A coverage counts only if the key enrolled for the network signed it, for the domain granted to it, in the space of
 that domain, with a serial that grows. What was accepted is in the journal before anybody is told so. A lease that
-is over takes nothing away: the holding stays, flagged, until the operator removes the network.
+is over takes nothing away: the holding stays, flagged, until the operator removes the network. So it is where the
+domain's rules have changed since: what was accepted stays, flagged, until a coverage by the new rules replaces it.
+Only what is of another space or domain is withheld: its geometry would mean something else there, and until the network
+encodes its packets anew it has none in this space that a question could miss.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from registry.errors import (
     RegionError,
     UnknownName,
 )
+from registry.holding import Holding
 from registry.journal import Entry, Journal
 from registry.keys import verify_document
 from registry.record import encode_cell
@@ -67,29 +71,6 @@ class DomainEntry:
         return self.schema.min_cohort if self.min_cohort is None else self.min_cohort
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Holding:
-    """A network's accepted coverage and the lease it runs under.
-
-    issued, lease_s: of the newest signed document, coverage or renewal. until: seconds since the epoch;
-    until_monotonic: the same on the clock that never jumps. vouched: signed by the key enrolled now.
-    sig, renewal_sig: of those documents, to know a repetition.
-    """
-
-    coverage: Coverage
-    sig: str
-    issued: float
-    lease_s: float
-    until: float
-    until_monotonic: float
-    renewal_sig: str | None = None
-    vouched: bool = True
-
-    def lapsed(self, clock: Clock) -> bool:
-        """Whether the lease is over, by either clock; so a wall clock that is set back prolongs nothing."""
-        return not self.vouched or clock.now() >= self.until or clock.monotonic() >= self.until_monotonic
-
-
 class Enrolment:
     """The members, and what each holds. Safe to call from several threads; `cover` and `renew` write to the disk."""
 
@@ -105,6 +86,7 @@ class Enrolment:
         self._lock = Lock()
         self._entries = journal.entries()
         self._holdings: dict[str, Holding] = {}
+        self._withheld: dict[str, str] = {}
         for member in members:
             if member.name in self.members:
                 raise ConfigError(f"two networks are enrolled as {member.name!r}; one of them needs another name")
@@ -135,6 +117,10 @@ class Enrolment:
         holdings = self._holdings  # replaced, never changed: readers do not wait for a writer's disk
         return {name: holdings[name] for name in sorted(holdings) if self.members[name].domain == domain}
 
+    def withheld(self, name: str) -> str | None:
+        """Why the coverage in the journal is not published; None where it is, or there is none."""
+        return self._withheld.get(name)
+
     def serial(self, name: str) -> int:
         """The serial that the network's next coverage must exceed; 0 before the first."""
         entry = self._entries.get(name)
@@ -151,6 +137,7 @@ class Enrolment:
         coverage = Coverage.from_document(signed, self.domains[member.domain].schema.dimension)
         self._check_grant(member, coverage)
         self._check_space(member, coverage)
+        self._check_cohorts(member, coverage)
         self._check_geometry(member, coverage)
         with self._lock:
             held = self._holdings.get(name)
@@ -167,6 +154,7 @@ class Enrolment:
             self._entries[name] = entry
             held = self._leased(coverage, signed["sig"], coverage.issued, coverage.lease_s, received)
             self._holdings = {**self._holdings, name: held}
+            self._withheld.pop(name, None)
         return coverage.serial
 
     def renew(self, name: str, document: object) -> Holding:
@@ -212,13 +200,18 @@ class Enrolment:
                 space=space,
             )
 
-    def _check_geometry(self, member: Member, coverage: Coverage) -> None:
+    def _check_cohorts(self, member: Member, coverage: Coverage) -> None:
         domain = self.domains[member.domain]
         for region in coverage.regions:
             if region.size < domain.least:
                 raise RegionError(
                     f"region {region.id}: it counts {region.size} packets; in {domain.name} at least {domain.least}"
                 )
+
+    def _check_geometry(self, member: Member, coverage: Coverage) -> None:
+        """Raise RegionError for what cannot be published at all."""
+        domain = self.domains[member.domain]
+        for region in coverage.regions:
             box = np.concatenate([region.lo, region.hi])
             extent = np.concatenate([region.centre, [region.radius], box[np.isfinite(box)]])
             far = np.abs(extent).max() > MAX_COORDINATE or region.var.max() > MAX_COORDINATE**2
@@ -252,31 +245,39 @@ class Enrolment:
         return Holding(coverage, sig, issued, lease_s, until, self._clock.monotonic() + left)
 
     def _take_up(self, member: Member, entry: Entry) -> None:
-        """Hold what the journal has of `member`, if the domain is still the one it was accepted for."""
+        """Hold what the journal has of `member`: flagged where it would not be accepted today, if it fits at all."""
         document, domain = entry.coverage, self.domains[member.domain]
         if document["domain"] != domain.name or document["space"] != domain.schema.space.hex():
-            log.warning("network %s: its coverage is of another domain or space, and waits for a new one", member.name)
+            self._withhold(member, "it is of another domain or space")
             return
         try:
             coverage = Coverage.from_document(document, domain.schema.dimension)
         except KindredError as error:
             raise Corrupt(f"network {member.name}: its coverage in the journal does not decode: {error}") from None
+        served = coverage.with_actions(domain.schema.actions)
         try:
-            self._check_geometry(member, coverage)
+            self._check_geometry(member, served)
         except RegionError as error:
-            log.warning("network %s: its coverage no longer fits the domain's rules: %s", member.name, error)
+            self._withhold(member, f"it cannot be published: {error}")
             return
-        held = self._leased(coverage, document["sig"], coverage.issued, coverage.lease_s, entry.received)
+        held = self._leased(served, document["sig"], coverage.issued, coverage.lease_s, entry.received)
         if entry.renewal is not None:
             renewal = Renewal.from_document(entry.renewal)
-            held = self._leased(coverage, held.sig, renewal.issued, renewal.lease_s, entry.renewal_received)
+            held = self._leased(served, held.sig, renewal.issued, renewal.lease_s, entry.renewal_received)
             held = replace(held, renewal_sig=entry.renewal["sig"])
         try:
             verify_document(document, member.key)
+            self._check_cohorts(member, coverage)
+            if served is not coverage:
+                raise RegionError(f"it counts actions that {domain.name} has no more")
         except KindredError as error:
             log.warning("network %s: its coverage is flagged lapsed until a new one comes: %s", member.name, error)
             held = replace(held, vouched=False)
         self._holdings[member.name] = held
+
+    def _withhold(self, member: Member, reason: str) -> None:
+        log.warning("network %s: its coverage is not published until a new one comes: %s", member.name, reason)
+        self._withheld[member.name] = reason
 
 
 def _signed(document: object, member: Member) -> Mapping[str, Any]:

@@ -3,22 +3,58 @@
 aiohttp bounds neither the time for a request's head nor that for its body. Here a connection on which no request
 is being served must bring a whole head within `head_s` of its first byte, and may be silent for `idle_s`. The time
 for a body is bounded where it is read.
+
+Nothing of what a peer sends gets into a log: what is no HTTP is answered by a problem document, and leaves its kind.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
 from typing import cast
 from weakref import WeakValueDictionary
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from registry.problem import OUR_FAULT, Handler, log_unforeseen
+from registry.reply import status_response
 
 HEAD_S = 10.0
 IDLE_S = 30.0  # longer than our clients keep a connection, so that they are the ones who close it
 GRACE_S = 2.0
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+log = logging.getLogger(__name__)
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's own, which would log what it cannot read, and send it back."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request
+    ) -> web.StreamResponse:
+        """The response to what is no HTTP, or to what went wrong outside every handler."""
+        if isinstance(exc, HttpProcessingError):
+            log.info("a request that is no HTTP: %s", type(exc).__name__)
+            detail = "the request is no HTTP that can be read here"
+        else:
+            log_unforeseen(exc, "the server")
+            detail = OUR_FAULT
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the response is sent already")
+        response = status_response(status, detail)
+        response.force_close()
+        return response
+
+    def log_exception(self, *_args: object, exc_info: BaseException | None = None, **_more: object) -> None:
+        """What failed while a response was sent."""
+        log_unforeseen(exc_info, "the server")
 
 
 class _Watched(asyncio.Protocol):
@@ -108,21 +144,25 @@ class HttpServer:
     async def start(self) -> None:
         """Listen. Raises OSError where the address is taken."""
         self._app.middlewares.insert(0, self._watch)
-        runner = web.AppRunner(self._app, keepalive_timeout=self._idle_s, access_log=None, shutdown_timeout=GRACE_S)
+        runner = web.AppRunner(self._app, shutdown_timeout=GRACE_S)
         await runner.setup()
         make = runner.server
         if make is None:
             raise RuntimeError("the runner was set up, yet has no server")
 
+        loop = asyncio.get_running_loop()
+        no_log = cast(logging.Logger, None)  # None is right, whatever aiohttp's hint says
+
         def connection() -> asyncio.Protocol:
-            inner = make()
+            # Nothing is unpacked: what is packed is refused, also while the rest of it is read and thrown away.
+            inner = _Protocol(make, loop=loop, keepalive_timeout=self._idle_s, access_log=no_log, auto_decompress=False)
             watched = _Watched(inner, self._head_s, self._idle_s)
             self._connections[inner] = watched
             return watched
 
         self._runner = runner
         try:
-            self._server = await asyncio.get_running_loop().create_server(
+            self._server = await loop.create_server(
                 connection, self._host, self.port, backlog=512, reuse_port=self._shared or None
             )
         except OSError:
@@ -144,6 +184,8 @@ class HttpServer:
             return await handler(request)
         watched.begun()
         try:
+            if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
+                return status_response(415, "the body is packed; send it without a Content-Encoding")
             return await handler(request)
         finally:
             watched.ended(request.content.is_eof())

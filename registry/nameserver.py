@@ -87,9 +87,6 @@ class NameServer:
             await self._tcp.wait_closed()
             self._tcp = None
 
-    def _connection(self) -> _Connection:
-        return _Connection(self._zones, self._connections, self._idle_s)
-
     def _read_udp(self) -> None:
         udp = self._udp
         if udp is None:

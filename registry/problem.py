@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from traceback import format_tb
 
-import orjson
 from aiohttp import web
 
 from registry.errors import KindredError
+from registry.reply import problem_response, status_response
 
-CONTENT_TYPE = "application/problem+json"
+OUR_FAULT = "this is our fault; it is logged"
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def problem_response(error: KindredError) -> web.Response:
-    """The response that says what this error says."""
-    headers = {"Retry-After": "1"} if error.status == 503 else None
-    return web.Response(
-        body=orjson.dumps(error.problem()), status=error.status, content_type=CONTENT_TYPE, headers=headers
-    )
 
 
 @web.middleware
@@ -35,23 +28,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        body = {"type": "about:blank", "title": error.reason, "status": error.status, "detail": error.text}
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return web.Response(body=orjson.dumps(body), status=error.status, content_type=CONTENT_TYPE, headers=headers)
-    except TimeoutError:
-        body = {
-            "type": "about:blank",
-            "title": "Request Timeout",
-            "status": 408,
-            "detail": "the body came too slowly",
-        }
-        return web.Response(body=orjson.dumps(body), status=408, content_type=CONTENT_TYPE)
+        return status_response(error.status, error.text or error.reason, headers)
+    except web.RequestPayloadError:
+        return status_response(400, "the body is not encoded as its headers say")
     except Exception as error:
-        log.exception("unforeseen %s at %s %s", type(error).__name__, request.method, request.match_info.route.resource)
-        body = {
-            "type": "about:blank",
-            "title": "Internal error",
-            "status": 500,
-            "detail": "this is our fault; it is logged",
-        }
-        return web.Response(body=orjson.dumps(body), status=500, content_type=CONTENT_TYPE)
+        log_unforeseen(error, f"{request.method} {request.match_info.route.resource}")
+        return status_response(500, OUR_FAULT)
+
+
+def log_unforeseen(error: BaseException | None, where: str) -> None:
+    """Log the error's type and the lines that led to it, not its words: they may be of a situation or a node."""
+    lines = [] if error is None else format_tb(error.__traceback__)
+    log.error("unforeseen %s at %s\n%s", type(error).__name__, where, "".join(lines))

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import orjson
 from aiohttp import web
 
+from registry.body import read_body
 from registry.clock import Clock
 from registry.coverage import MAX_COVERAGE_BYTES
 from registry.enrolment import Enrolment, Member
@@ -20,6 +20,7 @@ from registry.jsontext import loads
 from registry.keys import public_text
 from registry.problem import problems
 from registry.publisher import Publisher
+from registry.reply import healthz, json_response, readiness
 
 MAX_LEASE_BYTES = 4096
 BODY_TIMEOUT_S = 10.0
@@ -35,7 +36,7 @@ def registry_app(
     enrolment: Enrolment, publisher: Publisher, clock: Clock, body_timeout_s: float = BODY_TIMEOUT_S
 ) -> web.Application:
     """The application. It keeps the publisher running for as long as it runs itself."""
-    app = web.Application(middlewares=[problems], client_max_size=MAX_COVERAGE_BYTES)
+    app = web.Application(middlewares=[problems])
     app[ENROLMENT], app[PUBLISHER], app[CLOCK], app[BODY_TIMEOUT] = enrolment, publisher, clock, body_timeout_s
     app.cleanup_ctx.append(_publishing)
     app.add_routes(
@@ -46,7 +47,7 @@ def registry_app(
             web.get("/v1/networks/{name}", _network),
             web.get("/v1/domains", _domains),
             web.get("/v1/domains/{name}/schema", _schema),
-            web.get("/healthz", _healthz),
+            web.get("/healthz", healthz),
             web.get("/readyz", _readyz),
         ]
     )
@@ -60,14 +61,9 @@ async def _publishing(app: web.Application) -> AsyncIterator[None]:
     await asyncio.wait([task])
 
 
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
-
-
 async def _body(request: web.Request, limit: int) -> Any:
-    """The request's JSON. Raises DocumentError, TooLarge, TimeoutError."""
-    async with asyncio.timeout(request.app[BODY_TIMEOUT]):
-        body = await request.read()
+    """The request's JSON. Raises DocumentError, TooLarge, HTTPRequestTimeout."""
+    body = await read_body(request, limit, request.app[BODY_TIMEOUT])
     return await asyncio.to_thread(loads, body, limit)
 
 
@@ -83,7 +79,7 @@ async def _cover(request: web.Request) -> web.Response:
             published = await publisher.published(name, serial)
     except TimeoutError:
         raise Unavailable(f"serial {serial} of {name} is kept, but not published yet; send it again") from None
-    return _json({"serial": serial, "published": published})
+    return json_response({"serial": serial, "published": published})
 
 
 async def _renew(request: web.Request) -> web.Response:
@@ -93,7 +89,7 @@ async def _renew(request: web.Request) -> web.Response:
     document = await _body(request, MAX_LEASE_BYTES)
     held = await asyncio.to_thread(enrolment.renew, name, document)
     request.app[PUBLISHER].wake()
-    return _json({"serial": held.coverage.serial, "until": held.until})
+    return json_response({"serial": held.coverage.serial, "until": held.until})
 
 
 def _described(request: web.Request, member: Member) -> dict[str, Any]:
@@ -123,6 +119,7 @@ def _described(request: web.Request, member: Member) -> dict[str, Any]:
             "schema": held.coverage.schema,
             "schema_is_ours": held.coverage.schema == schema,
         },
+        "withheld": enrolment.withheld(member.name),
     }
 
 
@@ -132,11 +129,11 @@ async def _networks(request: web.Request) -> web.Response:
     if domain is not None:
         enrolment.domain(domain)
     members = [member for member in enrolment.members.values() if domain in (None, member.domain)]
-    return _json({"networks": [_described(request, member) for member in members]})
+    return json_response({"networks": [_described(request, member) for member in members]})
 
 
 async def _network(request: web.Request) -> web.Response:
-    return _json(_described(request, request.app[ENROLMENT].member(request.match_info["name"])))
+    return json_response(_described(request, request.app[ENROLMENT].member(request.match_info["name"])))
 
 
 async def _domains(request: web.Request) -> web.Response:
@@ -163,22 +160,17 @@ async def _domains(request: web.Request) -> web.Response:
                 "serial": state.serial,
             }
         )
-    return _json({"domains": listed})
+    return json_response({"domains": listed})
 
 
 async def _schema(request: web.Request) -> web.Response:
     schema = request.app[ENROLMENT].domain(request.match_info["name"]).schema
-    response = _json(schema.document)
+    response = json_response(schema.document)
     response.etag = schema.digest.hex()
     response.headers["Cache-Control"] = "max-age=60"
     return response
 
 
-async def _healthz(_request: web.Request) -> web.Response:
-    return _json({"status": "ok"})
-
-
 async def _readyz(request: web.Request) -> web.Response:
     """Ready when every domain is published as it should be."""
-    troubles = request.app[PUBLISHER].troubles()
-    return _json({"status": "waiting" if troubles else "ready", "waiting": troubles}, 503 if troubles else 200)
+    return readiness(request.app[PUBLISHER].troubles())

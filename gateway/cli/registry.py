@@ -45,9 +45,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         for name, schema in config.schemas().items()
     ]
     ttl = section.ttl
-    ttls = Ttls(
-        apex=round(ttl.apex), cell=round(ttl.cell), endpoint=round(ttl.endpoint), soa_minimum=round(ttl.negative)
-    )
+    ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
     journal = Journal(config.data_dir / "registry")
     try:
         members = [_member(config, each) for each in config.networks.values()]

@@ -89,6 +89,7 @@ def lie(truth: Truth, name: str) -> hostile.Reply:
             replace(own[0], tombstone=True, action=None, outcomes={}, fingerprint=own[0].fingerprint[:0]).to_cbor()
         ),
         "counts that cannot be": hostile.packets(tied={"none+none": -1}),
+        "counts beyond all numbers": hostile.packets(tied={"none+none": 2**70}),
         "a serial that is none": hostile.packets(serial="new"),
         "packets that are none": hostile.packets(b"\xa0", b"", b"\xff"),
         "packets without end": hostile.packets(*(b"" for _ in range(50_000))),
@@ -130,6 +131,7 @@ LIES = {
     "a fingerprint too short": "",
     "a tombstone": "",
     "counts that cannot be": "tied",
+    "counts beyond all numbers": "tied",
     "a serial that is none": "serial",
     "packets that are none": "packet",
     "packets without end": "",

@@ -44,6 +44,8 @@ def test_the_good_one_is_good(tmp_path: Path) -> None:
     assert config.networks["one"].endpoint == "http://127.0.0.1:7301/one"
     assert config.data_dir == tmp_path / ".kindred"
     assert config.gateway.deadline == 1.0
+    assert config.gateway.cache == 256 * 1024**2
+    assert read(tmp_path, GOOD.replace('8080"', '8080", cache: 64MiB')).gateway.cache == 64 * 1024**2
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,11 @@ def test_the_good_one_is_good(tmp_path: Path) -> None:
         ("127.0.0.1:5300", "127.0.0.1:70000", 2, "registry.dns"),
         ('http: "127.0.0.1:5380"', 'htpp: "127.0.0.1:5380"', 2, "htpp"),
         ("listen: \"127.0.0.1:8080\"", "listen: \"127.0.0.1:8080\", deadline: 5", 7, "500ms"),
+        ('http: "127.0.0.1:5380"', 'http: "127.0.0.1:5380", ttl: {apex: 500ms}', 2, "whole seconds"),
+        ('http: "127.0.0.1:5380"', 'http: "127.0.0.1:5380", ttl: {cell: ' + "9" * 400 + "s}", 2, "whole seconds"),
+        ('http: "127.0.0.1:5380"', 'http: "127.0.0.1:5380", ttl: {negative: 25000d}', 2, "ttl.negative"),
+        ('listen: "127.0.0.1:8080"', 'listen: "127.0.0.1:8080", cache: 200000', 7, "64MiB"),
+        ('listen: "127.0.0.1:8080"', 'listen: "127.0.0.1:8080", cache: 1kB', 7, "gateway.cache"),
         ("domain: crash.vehicles,", "domain: crash.cars,", 6, "crash.cars"),
         ("  one:", "  One:", 6, "DNS label"),
         ("  one:", "  one-{column}:", 6, "each"),

@@ -1,11 +1,15 @@
 """A network's account of what it covers, and the advertiser that keeps it covered."""
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from regional.admission import Admission
 from regional.advertiser import Advertiser
+from regional.covering import Covering
 from regional.engine import NearestQuery
 from regional.engines.writer import Writer
 from regional.packet import Packet
@@ -274,3 +278,78 @@ async def test_a_store_of_another_space_is_not_opened(network, tmp_path, writer,
     again = make_network(tmp_path / "one", writer, clock)
     await again.open()
     await again.close()
+
+
+async def test_a_large_deposit_is_worked_on_beside_the_event_loop(network, advertiser, monkeypatch):
+    threads = {}
+
+    def watched(owner, name):
+        original = getattr(owner, name)
+
+        def work(*inputs):
+            threads.setdefault(name, set()).add(threading.current_thread())
+            return original(*inputs)
+
+        monkeypatch.setattr(owner, name, work)
+
+    await network.deposit(numbered([packet(1)]))
+    await advertiser.step()
+    watched(Admission, "check")
+    watched(Packet, "to_cbor")
+    watched(Covering, "covers")
+    report = await network.deposit(numbered([packet(i % 100, seq=2 + i // 100) for i in range(2000)]))
+    assert report.accepted + report.stale == 2000
+    assert set(threads) == {"check", "to_cbor", "covers"}
+    assert all(threading.main_thread() not in used for used in threads.values())
+
+
+async def test_notes_are_taken_in_the_order_of_storing(network, advertiser, monkeypatch):
+    """A small change to a node is not overtaken by a large batch from before it, whose account takes longer."""
+    await network.deposit(numbered([packet(i) for i in range(1000)]))
+    await advertiser.step()
+    held, go = threading.Event(), threading.Event()
+    original = Covering.covers
+
+    def slow(covering, points, actions):
+        if len(points) > 500:
+            held.set()
+            go.wait(10)
+        return original(covering, points, actions)
+
+    monkeypatch.setattr(Covering, "covers", slow)
+    large = asyncio.create_task(network.deposit(numbered([packet(i, seq=2) for i in range(1000)])))
+    await asyncio.to_thread(held.wait, 10)
+    far = asyncio.create_task(network.deposit(numbered([packet(1, seq=3, point=(900, 900))])))
+    withdrawn = asyncio.create_task(network.withdraw(packet(2).node))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    go.set()
+    assert (await large).covered == 1000
+    assert (await far).covered == 0
+    await withdrawn
+    assert network.uncovered == 1
+
+
+async def test_what_is_stored_is_noted_though_nobody_waits_any_more(network, advertiser, monkeypatch):
+    await network.deposit(numbered([packet(i) for i in range(50)]))
+    await advertiser.step()
+    assert not network.pending
+    stored, go = asyncio.Event(), asyncio.Event()
+    put = network._engine.put
+
+    async def slow(packets):
+        results = await put(packets)
+        stored.set()
+        await go.wait()
+        return results
+
+    monkeypatch.setattr(network._engine, "put", slow)
+    asker = asyncio.create_task(network.deposit(numbered([packet(7, seq=2, point=(900, 900))])))
+    await stored.wait()
+    asker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asker
+    go.set()
+    await network.close()
+    assert (network.uncovered, network.pending) == (1, True)
+    await network.open()

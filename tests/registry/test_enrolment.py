@@ -289,29 +289,73 @@ def test_after_a_new_key_the_old_coverage_stays_flagged(tmp_path: Path) -> None:
     after.journal.close()
 
 
-def test_a_new_space_waits_for_new_coverages_above_the_old_serials(tmp_path: Path) -> None:
+def test_a_stricter_cohort_flags_what_is_held_and_forgets_nothing(tmp_path: Path) -> None:
+    clock = ManualClock()
+    before = open_registry(tmp_path, clock)
+    before.enrolment.cover("north", signed("north", 5, clock.now()))
+    before.enrolment.renew("north", renewal("north", 5, clock.now()))
+    before.journal.close()
+    after = open_registry(tmp_path, clock, schemas={"crash.vehicles": schema(min_cohort=7), "drives": SCHEMA})
+    held = after.enrolment.holding("north")
+    assert held is not None
+    assert held.lapsed(clock)
+    assert len(held.coverage.regions) == 5
+    with pytest.raises(Conflict, match="send the coverage anew"):
+        after.enrolment.renew("north", renewal("north", 5, clock.now() + 1))
+    with pytest.raises(RegionError, match="at least 7"):
+        after.enrolment.cover("north", signed("north", 6, clock.now()))
+    large = (region("r", 0.0, count=4),)
+    after.enrolment.cover("north", signed("north", 6, clock.now(), regions=large))
+    held = after.enrolment.holding("north")
+    assert held is not None
+    assert not held.lapsed(clock)
+    after.journal.close()
+
+
+async def test_what_is_flagged_by_a_stricter_cohort_is_published(tmp_path: Path) -> None:
     clock = ManualClock()
     before = open_registry(tmp_path, clock)
     before.enrolment.cover("north", signed("north", 5, clock.now()))
     before.journal.close()
+    after = open_registry(tmp_path, clock, schemas={"crash.vehicles": schema(min_cohort=7), "drives": SCHEMA})
+    while await after.publisher.tick() > 0:
+        clock.advance(1)
+    assert after.publisher.state("crash.vehicles").serials == {"north": 5}
+    assert after.publisher.state("crash.vehicles").cells == 1
+    after.journal.close()
+
+
+def test_a_new_space_waits_for_new_coverages_above_the_old_serials(tmp_path: Path) -> None:
+    clock = ManualClock()
+    before = open_registry(tmp_path, clock)
+    before.enrolment.cover("north", signed("north", 5, clock.now()))
+    assert before.enrolment.withheld("north") is None
+    before.journal.close()
     changed = schema(scale=2.0)
     after = open_registry(tmp_path, clock, schemas={"crash.vehicles": changed, "drives": SCHEMA})
     assert after.enrolment.holding("north") is None
+    assert "space" in str(after.enrolment.withheld("north"))
+    assert after.enrolment.withheld("south") is None
     assert after.enrolment.serial("north") == 5
     with pytest.raises(Conflict, match="does not exceed 5"):
         after.enrolment.cover("north", signed("north", 5, clock.now(), space=changed.space.hex()))
     after.enrolment.cover("north", signed("north", 6, clock.now(), space=changed.space.hex()))
+    assert after.enrolment.withheld("north") is None
     after.journal.close()
 
 
-def test_an_action_that_left_the_schema_does_not_block_the_domain(tmp_path: Path) -> None:
+def test_an_action_that_left_the_schema_stays_as_geometry(tmp_path: Path) -> None:
+    """Its packets are still there: they count among those without an action."""
     clock = ManualClock()
     before = open_registry(tmp_path, clock)
     before.enrolment.cover("north", signed("north", 5, clock.now()))
     before.journal.close()
     fewer = {"crash.vehicles": schema(actions=("no",)), "drives": SCHEMA}
     after = open_registry(tmp_path, clock, schemas=fewer)
-    assert after.enrolment.holding("north") is None
+    held = after.enrolment.holding("north")
+    assert held is not None
+    assert held.lapsed(clock)
+    assert [dict(each.counts) for each in held.coverage.regions] == [{"no": 3, "": 3}] * 5
     after.journal.close()
 
 

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
-from sample_members import DIMENSION, KEYS, SCHEMA, Registry, coverage, open_registry, region, renewal, signed
+from sample_members import DIMENSION, KEYS, SCHEMA, Registry, coverage, open_registry, region, renewal, schema, signed
 
 from registry.client import RegistryClient
 from registry.clock import ManualClock, SystemClock
@@ -181,6 +181,7 @@ async def test_listings(served: Served) -> None:
     assert north["coverage"]["regions"] == 5
     assert not north["coverage"]["lapsed"]
     assert not north["coverage"]["schema_is_ours"]
+    assert north["withheld"] is None
     assert by_name["south"]["coverage"] is None
     assert by_name["south"]["serial"] == 0
     assert (await get("/v1/networks/north"))[1] == north
@@ -197,6 +198,23 @@ async def test_listings(served: Served) -> None:
     assert (await get("/healthz"))[0] == 200
     assert (await get("/readyz")) == (200, {"status": "ready", "waiting": {}})
     assert (await get("/v1/elsewhere"))[0] == 404
+
+
+async def test_what_is_withheld_is_listed_with_its_reason(tmp_path: Path) -> None:
+    clock = ManualClock()
+    before = open_registry(tmp_path, clock)
+    before.enrolment.cover("north", signed("north", 3, clock.now()))
+    before.journal.close()
+    after = open_registry(tmp_path, clock, schemas={"crash.vehicles": schema(scale=2.0), "drives": SCHEMA})
+    server = TestServer(registry_app(after.enrolment, after.publisher, clock))
+    await server.start_server()
+    url = f"http://127.0.0.1:{server.port}/v1/networks/north"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        north = await response.json()
+    assert (north["coverage"], north["serial"]) == (None, 3)
+    assert "another domain or space" in north["withheld"]
+    await server.close()
+    after.journal.close()
 
 
 async def test_not_ready_before_the_first_publication(tmp_path: Path) -> None:
