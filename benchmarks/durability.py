@@ -31,7 +31,7 @@ MOST = 20  # packets in one deposit
 READERS = 16
 UNDER_STRACE = 40  # deposits of each depositor
 PATIENCE_S = 10.0
-TRACED = "trace=fdatasync,fsync,msync,pwrite64,pwritev,writev,recvfrom,recvmsg,sendto,sendmsg"
+TRACED = "trace=fdatasync,fsync,msync,pwrite64,pwritev,writev,write,read,recvfrom,recvmsg,sendto,sendmsg"
 O_DSYNC = 0o10000
 
 
@@ -243,7 +243,7 @@ class Trace:
         self._end(rest, begun)
 
     def _begin(self, call: str) -> None:
-        sent = re.match(r'send(?:to|msg)\((\d+)<.*?"HTTP/1\.1 200', call)
+        sent = re.match(r'(?:send(?:to|msg)|writev?)\((\d+)<.*?"HTTP/1\.1 200', call)
         if sent and sent[1] in self._arrived:
             self.acknowledged += 1
             self.unsynced += not self._committed > self._arrived[sent[1]]
@@ -257,7 +257,7 @@ class Trace:
         if name in ("fdatasync", "fsync", "msync"):
             self.syncs += 1
             self._synced = self._first_page is not None and begun > self._first_page
-        elif name in ("pwrite64", "pwritev", "writev"):
+        elif name in ("pwrite64", "pwritev", "writev") and f"{descriptor}</" in call:  # a file, not a socket
             if int(descriptor) not in self.synchronous:
                 self._first_page = begun if self._first_page is None else self._first_page
                 return
@@ -265,5 +265,5 @@ class Trace:
             if self._synced and self._first_page is not None:
                 self._committed = self._first_page
             self._first_page, self._synced = None, False
-        elif name in ("recvfrom", "recvmsg") and int(result[1]) > 0:
+        elif name in ("recvfrom", "recvmsg", "read") and int(result[1]) > 0:
             self._arrived[descriptor] = self._line
