@@ -78,7 +78,7 @@ def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[tuple
         return [(network, network.data) for network in config.networks.values() if network.data is not None]
     network = config.networks.get(options.network)
     if network is None:
-        raise UnknownName(f"{config.file}: there is no network {options.network!r}; `kindred networks` lists them")
+        raise UnknownName(f"{config.file}: no network is called {options.network!r}")
     path = options.file or network.data
     if path is None:
         raise InputError(f"{network.name} has no `data` in {config.file}; name a file")
