@@ -7,6 +7,7 @@ serial nor a generation is ever used twice.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,16 @@ class Journal:
         except (OSError, lmdb.Error) as error:
             raise ConfigError(f"{directory}: the registry's journal cannot be opened ({error})") from None
         self._place = str(directory)
+        self._using = threading.Lock()
 
     def close(self) -> None:
-        self._env.close()
+        """Let go, after what another thread is about to finish: LMDB must not be closed under a transaction."""
+        with self._using:
+            self._env.close()
 
     def entries(self) -> dict[str, Entry]:
         """Every network's entry by name. Raises Corrupt naming the network that does not decode."""
-        with self._env.begin(db=self._networks) as transaction:
+        with self._using, self._env.begin(db=self._networks) as transaction:
             return {key.decode(): self._entry(key, value) for key, value in transaction.cursor()}
 
     def put(self, network: str, entry: Entry) -> None:
@@ -73,7 +77,7 @@ class Journal:
 
     def last_serial(self) -> int:
         """The last serial handed out, 0 before the first."""
-        with self._env.begin(db=self._counters) as transaction:
+        with self._using, self._env.begin(db=self._counters) as transaction:
             return int.from_bytes(transaction.get(_SERIAL, b""), "big")
 
     def next_generation(self, domain: str) -> int:
@@ -91,7 +95,7 @@ class Journal:
 
     def _write(self, change: Callable[[lmdb.Transaction], _T]) -> _T:
         try:
-            with self._env.begin(write=True) as transaction:
+            with self._using, self._env.begin(write=True) as transaction:
                 return change(transaction)
         except (lmdb.MapFullError, lmdb.DiskError) as error:
             raise self._full(error) from None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
 import pytest
 
-from registry.errors import ConfigError, Corrupt, StorageFull
+from registry.errors import ConfigError, Corrupt, KindredError, StorageFull
 from registry.journal import Entry, Journal
 
 WRITER = """
@@ -92,3 +94,23 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         assert journal.entries()["north"].coverage["serial"] >= last[0]
         assert journal.last_serial() >= last[0]
         journal.close()
+
+
+def test_closing_waits_for_what_another_thread_is_writing(tmp_path: Path) -> None:
+    """As when the registry stops while a publication is under way."""
+    for turn in range(30):
+        journal = Journal(tmp_path / str(turn), 1 << 20)
+        begun = threading.Event()
+
+        def write(journal: Journal = journal, begun: threading.Event = begun) -> None:
+            with suppress(KindredError):
+                for _ in range(3):
+                    begun.set()
+                    journal.next_serial(1)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        begun.wait()
+        journal.close()
+        thread.join(10)
+        assert not thread.is_alive()
