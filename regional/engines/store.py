@@ -61,9 +61,8 @@ class Store:
         _sync_directory(self._path)
 
     def close(self) -> None:
-        """Let go of the directory, after a reader in another thread: LMDB must not be closed under a transaction."""
-        with self._resizing:
-            self._env.close()
+        """Let go of the directory."""
+        self._env.close()
         os.close(self._owner)
 
     def packets(self) -> Iterator[bytes]:
