@@ -63,8 +63,6 @@ class Cache:
         self._inserted = 0
         self._flights: dict[Hashable, asyncio.Task[_Entry]] = {}
         self.bytes = 0
-        self.hits = 0
-        self.misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -75,7 +73,6 @@ class Cache:
         if entry is None or entry.expires <= self._clock.monotonic():
             return None
         self._entries.move_to_end(key)
-        self.hits += 1
         if entry.failure is not None:
             raise LookupFailed(entry.failure.detail, **entry.failure.where)
         return entry.kept
@@ -95,7 +92,6 @@ class Cache:
         stale = None if held is None else held.stale(self._clock.monotonic())
         flight = self._flights.get(key)
         if flight is None:
-            self.misses += 1
             flight = asyncio.create_task(self._fly(key, look_up))
             self._flights[key] = flight
         try:
