@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.cli.running import serving, until_signal
+from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from registry.clock import SystemClock
 from registry.enrolment import DomainEntry, Enrolment, Member
@@ -20,14 +20,14 @@ from registry.service import registry_app
 from registry.zone import Ttls
 
 
-def add_arguments(_command: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_attached(command)
 
 
 async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     async with running_registry(config):
-        return await until_signal()
+        return await until_signal(options.attached)
 
 
 @asynccontextmanager
