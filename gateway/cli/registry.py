@@ -43,6 +43,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             min_cohort=config.domains[name].min_cohort,
         )
         for name, schema in config.schemas().items()
+        if name in config.served
     ]
     ttl = section.ttl
     ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
@@ -51,7 +52,16 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         members = [_member(config, each) for each in config.networks.values()]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
-        publisher = Publisher(enrolment, journal, clock, ttls, times, addresses=(section.dns.host,))
+        publisher = Publisher(
+            enrolment,
+            journal,
+            clock,
+            ttls,
+            times,
+            addresses=(section.dns.host,),
+            zone=section.zone or "",
+            delegations=config.cuts(),
+        )
         await _first_publication(publisher)
         server = NameServer(publisher.zones, section.dns.host, section.dns.port)
         await server.start()
