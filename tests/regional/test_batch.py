@@ -107,3 +107,28 @@ def test_what_is_kept_must_be_a_packet() -> None:
     assert batch.packet(1).action == "a"
     with pytest.raises(PacketError, match="broke"):
         batch.packet(0)
+
+
+@given(st.data())
+def test_many_at_once_read_as_each_alone(data: st.DataObject) -> None:
+    """Octets of one packet changed, which may make it longer or shorter than it says: the others are not touched."""
+    made = data.draw(st.lists(packets, min_size=2, max_size=4, unique_by=lambda each: each.node))
+    raw = [bytearray(each.to_cbor()) for each in made]
+    changed = raw[data.draw(st.integers(0, len(raw) - 1))]
+    if data.draw(st.booleans()):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    changed.extend(data.draw(st.binary(max_size=3)))
+    sent = [bytes(each) for each in raw]
+    try:
+        alone = Batch.of(sent, HOME, D)
+    except PacketError:
+        return
+    together = Batch.of(sent, HOME, D)
+    try:
+        expected = [alone.details(row) for row in range(len(sent))]
+    except PacketError:
+        with pytest.raises(PacketError):
+            together.read(range(len(sent)))
+        return
+    together.read(range(len(sent)))
+    assert [together.details(row) for row in range(len(sent))] == expected
