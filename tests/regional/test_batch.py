@@ -132,3 +132,19 @@ def test_many_at_once_read_as_each_alone(data: st.DataObject) -> None:
         return
     together.read(range(len(sent)))
     assert [together.details(row) for row in range(len(sent))] == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {6: np.nan}, {7: np.inf}, {11: -1.0}, {11: 1}, {11: None}, {10: {"": 1.0}}, {10: {"x" * 65: 1.0}}, {10: []},
+        {10: {3: 1.0}}, {10: {"a": np.inf}}, {10: {"a": [1.0, 1]}}, {10: {"a": True}}, {12: b"s" * 32},
+        {12: b"s" * 31, 13: b"s" * 64}, {14: True}, {15: 1.0},
+    ],
+)  # fmt: skip
+def test_one_that_breaks_a_rule_is_found_among_others(change: dict[int, object]) -> None:
+    octets = cbor2.dumps({**cbor2.loads(packet(node=b"n2").to_cbor()), **change})
+    batch = Batch.of([packet().to_cbor(), octets, packet(node=b"n3").to_cbor()], HOME, D)
+    batch.read([0, 2])
+    with pytest.raises(PacketError):
+        batch.read([0, 1, 2])
