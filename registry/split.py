@@ -241,4 +241,5 @@ def _costs(lo: Vector, hi: Vector, order: Indices, cuts: Indices, asked: Questio
     held = np.stack([cuts, n - cuts])
     total: Vector = (-(-held // capacity) * touched).sum(axis=0)
     # Among equals the cut nearest the middle: depth stays low where the geometry says nothing.
-    return total * (1.0 + 1e-9 * np.abs(2 * cuts - n) / n)
+    total *= 1.0 + 1e-9 * np.abs(2 * cuts - n) / n
+    return total

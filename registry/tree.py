@@ -79,9 +79,7 @@ class _Builder:
             own = [self.leaves[i] for i in members]
         else:
             children, listed = self._parts(members, asked, even=self._tight(len(address), len(members)))
-            counts = [
-                self.build((*address, number), part, reached) for number, (part, reached) in enumerate(children)
-            ]
+            counts = [self.build((*address, number), part, reached) for number, (part, reached) in enumerate(children)]
             inner = [
                 self._summary((*address, number), part, held)
                 for number, ((part, _), held) in enumerate(zip(children, counts, strict=True))
