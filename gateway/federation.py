@@ -94,6 +94,8 @@ class Federation:
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
+        if question.corroborate and asking.schema.actions and deadline.remaining():
+            await journey.corroborate()
         if journey.found > THREAD_ABOVE:
             return await asyncio.to_thread(journey.answer)
         return journey.answer()
