@@ -109,7 +109,8 @@ class Federation:
         journey = await self._journey(asking, self._deadline(question))
         cells = await journey.walk()
         standing = journey.standing
-        order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
+        expected = journey.promise.sum(axis=1).tolist()
+        order = sorted(range(len(standing.names)), key=lambda row: -expected[row])
         return {
             "domain": question.domain,
             "apex": asking.naming.apex,
@@ -121,7 +122,7 @@ class Federation:
                 {
                     "name": standing.names[row],
                     "lower_bound": float(standing.lower[row].min()),
-                    "expected": round(float(standing.expected[row].sum()), 3),
+                    "expected": round(expected[row], 3),
                     "lapsed": standing.names[row] in journey.lapsed,
                 }
                 for row in order

@@ -17,6 +17,7 @@ from gateway.candidates import Candidates
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
+from gateway.expectation import Array
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Merge
 from gateway.neighbours import Neighbours
@@ -132,6 +133,11 @@ class Journey:
         return self._plan.standing()
 
     @property
+    def promise(self) -> Array:
+        """(n, a): how many neighbours are still expected of each of them."""
+        return self._plan.promise()
+
+    @property
     def lapsed(self) -> frozenset[str]:
         """Networks met whose lease is over."""
         return frozenset(self._walk.lapsed)
@@ -199,6 +205,8 @@ class Journey:
 
     def _take_steps(self) -> None:
         """Start what the plan wants; cells that are in the cache are opened on the spot."""
+        while certain := [(cell, looked) for cell in self._plan.certain() if (looked := self._at_hand(cell))]:
+            self._take_cells(certain)
         while True:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
@@ -288,9 +296,9 @@ class Journey:
             if outcome is None:
                 near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
                 bound = float(standing.lower[row].min())
-                expected = float(standing.expected[row].sum())
                 reason = f"nothing of it is nearer than {bound:.4g}"
                 if near:
+                    expected = float(self.promise[row].sum())
                     stop = (
                         "the deadline came first" if self._asking.question.mode == "exact" else "the mode left it out"
                     )
