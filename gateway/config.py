@@ -11,14 +11,18 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from registry.coverage import DomainName
+from gateway.transferring import KeySection, SecondarySection, unknown_keys
+from registry.catalog import LABEL
+from registry.coverage import DomainName, Name
 from registry.errors import ConfigError
 from registry.schema import Schema
+from registry.tsig import TsigKey
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
 
@@ -36,6 +40,10 @@ Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
 Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
+
+
+def _ip(text: object) -> str:
+    return str(ip_address(str(text)))
 
 
 class _Section(BaseModel):
@@ -79,6 +87,9 @@ class RegistrySection(_Section):
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    keys: Mapping[Name, KeySection] = {}
+    secondaries: Mapping[Name, SecondarySection] = {}
+    addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
 
     @field_validator("origin")
     @classmethod
@@ -129,6 +140,14 @@ class _File(_Section):
     gateway: GatewaySection
 
 
+def _check(parsed: _File) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What does not fit together, as (path, what is wrong)."""
+    yield from unknown_keys(parsed.registry.keys, parsed.registry.secondaries)
+    for domain in parsed.domains:
+        if domain == LABEL or domain.endswith(f".{LABEL}"):
+            yield ("domains", domain), f"{LABEL}.{parsed.registry.origin} is the catalog of zones; choose another name"
+
+
 class NetworkConfig(_Section):
     """One network after `each` has been spelled out."""
 
@@ -151,7 +170,7 @@ class FederationConfig:
     """The checked file; paths in it are taken from where it stands."""
 
     def __init__(self, text: YamlText) -> None:
-        parsed = validate(_File, text, ConfigError)
+        parsed = validate(_File, text, ConfigError, _check)
         self.file = text.file
         self.registry = parsed.registry
         self.domains = parsed.domains
@@ -172,6 +191,17 @@ class FederationConfig:
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
         return {name: Schema.from_yaml(self._here / section.schema_) for name, section in self.domains.items()}
+
+    def keys(self) -> dict[str, TsigKey]:
+        """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
+        try:
+            return {name: section.key(name, self._here) for name, section in self.registry.keys.items()}
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: {error.detail}") from None
+
+    def secret_files(self) -> list[Path]:
+        """Where those of the keys are kept that are kept in files."""
+        return [path for each in self.registry.keys.values() if (path := each.file(self._here)) is not None]
 
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
