@@ -16,12 +16,12 @@ _TTL = 0  # section 4.1: nobody is to keep them
 _NOBODY = "invalid."
 
 
-def catalog_name(origin: str) -> str:
-    """The catalog's own name; no domain of the origin may be called so."""
-    return f"{LABEL}.{origin}"
+def catalog_name(top: str) -> str:
+    """The catalog's own name, below the registry's topmost zone; no domain may be called so."""
+    return f"{LABEL}.{top}"
 
 
-def catalog_zone(origin: str, apexes: Iterable[str], serial: int, ttls: Ttls) -> Zone:
+def catalog_zone(top: str, apexes: Iterable[str], serial: int, ttls: Ttls) -> Zone:
     """The catalog of the zones at `apexes`. A member's label depends on its name alone, so it stays the same."""
     timers = (serial, ttls.soa_refresh, ttls.soa_retry, ttls.soa_expire, _TTL)
     soa = soa_rdata(_NOBODY, _NOBODY, timers)
@@ -38,4 +38,4 @@ def catalog_zone(origin: str, apexes: Iterable[str], serial: int, ttls: Ttls) ->
         version: {version: (rrset(TXT, _TTL, [txt_rdata([_SCHEMA_VERSION])]),)},
         zones: members,
     }
-    return Zone(catalog_name(origin), serial, soa, replace(ttls, apex=_TTL, soa_minimum=_TTL), branches, {})
+    return Zone(catalog_name(top), serial, soa, replace(ttls, apex=_TTL, soa_minimum=_TTL), branches, {})

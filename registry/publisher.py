@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from registry.cell import Naming
 from registry.clock import Clock
+from registry.cut import Cut
 from registry.delta import between
 from registry.edition import Edition, Held, Press
 from registry.enrolment import Enrolment
@@ -75,9 +76,13 @@ class Publisher:
         ttls: Ttls | None = None,
         times: PublisherTimes | None = None,
         addresses: Sequence[str] = ("127.0.0.1",),
+        zone: str = "",
+        delegations: Sequence[Cut] = (),
     ) -> None:
-        """addresses: of the name server, for the origin's glue.
+        """addresses: of the name server, for the topmost zone's glue.
 
+        zone: what of the origin this registry serves, where that is not all: every domain lies below it.
+        delegations: names below the topmost zone that other registries serve.
         on_published: called after each publication with the apexes whose serial changed.
         """
         self._enrolment = enrolment
@@ -86,6 +91,9 @@ class Publisher:
         self._ttls = ttls or Ttls()
         self._times = times or PublisherTimes()
         self._addresses = tuple(addresses)
+        self._top = f"{zone}.{enrolment.origin}" if zone else enrolment.origin
+        self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
+        self._delegations = tuple(delegations)
         self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
         domains = tuple(enrolment.domains)
         self._shelves = {
@@ -97,6 +105,7 @@ class Publisher:
                     self._ttls,
                     domains,
                     self._keep_s,
+                    self._top,
                 )
             )
             for name, entry in enrolment.domains.items()
@@ -229,7 +238,7 @@ class Publisher:
             except Exception as error:  # whatever it is, the other domains go on
                 log.exception("%s: not published", name)
                 failures[name] = f"unforeseen {type(error).__name__}"
-        zones = [origin_zone(self._enrolment.origin, list(self._shelves), serial, self._ttls, self._addresses)]
+        zones = [origin_zone(self._top, self._below, serial, self._ttls, self._addresses, self._delegations)]
         for name, shelf in self._shelves.items():
             edition = editions.get(name, shelf.edition)
             if edition is not None:

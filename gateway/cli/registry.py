@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.cli.running import serving, until_signal
+from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from registry.catalog import catalog_zone
 from registry.clock import Clock, SystemClock
@@ -24,14 +24,14 @@ from registry.wire import name_to_wire
 from registry.zone import Ttls, Zone, ZoneSet
 
 
-def add_arguments(_command: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_attached(command)
 
 
 async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     async with running_registry(config):
-        return await until_signal()
+        return await until_signal(options.attached)
 
 
 @asynccontextmanager
@@ -47,6 +47,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             min_cohort=config.domains[name].min_cohort,
         )
         for name, schema in config.schemas().items()
+        if name in config.served
     ]
     ttl = section.ttl
     ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
@@ -56,10 +57,17 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
         publisher = Publisher(
-            enrolment, journal, clock, ttls, times, addresses=section.addresses or (section.dns.host,)
+            enrolment,
+            journal,
+            clock,
+            ttls,
+            times,
+            addresses=section.addresses or (section.dns.host,),
+            zone=section.zone or "",
+            delegations=config.cuts(),
         )
         await _first_publication(publisher)
-        catalog = _catalog(publisher.zones(), section.origin, ttls)
+        catalog = _catalog(publisher.zones(), section.top, ttls)
         primary = Primary(
             publisher.zones, clock, config.keys().values(), publisher.history.since, lambda: ZoneSet([catalog])
         )
@@ -77,10 +85,10 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         journal.close()
 
 
-def _catalog(zones: ZoneSet, origin: str, ttls: Ttls) -> Zone:
+def _catalog(zones: ZoneSet, top: str, ttls: Ttls) -> Zone:
     """It changes only when the registry is started with other domains, so it takes the serial of that time."""
     serial = max(zone.serial for zone in zones.by_apex.values())
-    return catalog_zone(origin, [zone.apex for zone in zones.by_apex.values()], serial, ttls)
+    return catalog_zone(top, [zone.apex for zone in zones.by_apex.values()], serial, ttls)
 
 
 @asynccontextmanager
