@@ -68,6 +68,7 @@ class RegistrySection(Section):
     lease: Seconds = 120.0
     keys: Mapping[Name, KeySection] = {}
     secondaries: Mapping[Name, SecondarySection] = {}
+    ds: Path | None = None
     addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
 
     @property
@@ -166,6 +167,11 @@ class FederationConfig:
             return {name: section.key(name, self._here) for name, section in self.registry.keys.items()}
         except ConfigError as error:
             raise ConfigError(f"{self.file}: {error.detail}") from None
+
+    @property
+    def ds_file(self) -> Path | None:
+        """Where the DS records of signed domains are kept."""
+        return None if self.registry.ds is None else self._here / self.registry.ds
 
     def secret_files(self) -> list[Path]:
         """Where those of the keys are kept that are kept in files."""

@@ -25,7 +25,7 @@ def catalog_zone(top: str, apexes: Iterable[str], serial: int, ttls: Ttls) -> Zo
     """The catalog of the zones at `apexes`. A member's label depends on its name alone, so it stays the same."""
     timers = (serial, ttls.soa_refresh, ttls.soa_retry, ttls.soa_expire, _TTL)
     soa = soa_rdata(_NOBODY, _NOBODY, timers)
-    top: Node = (rrset(SOA, _TTL, [soa]), rrset(NS, _TTL, [name_to_wire(_NOBODY)]))
+    node: Node = (rrset(SOA, _TTL, [soa]), rrset(NS, _TTL, [name_to_wire(_NOBODY)]))
     version = b"\x07version"
     zones = b"\x05zones"
     members: dict[bytes, Node] = {zones: ()}
@@ -34,7 +34,7 @@ def catalog_zone(top: str, apexes: Iterable[str], serial: int, ttls: Ttls) -> Zo
         label = hashlib.sha256(target).hexdigest()[:32].encode()
         members[bytes([len(label)]) + label + zones] = (rrset(PTR, _TTL, [target]),)
     branches: dict[bytes, Branch] = {
-        b"": {b"": top},
+        b"": {b"": node},
         version: {version: (rrset(TXT, _TTL, [txt_rdata([_SCHEMA_VERSION])]),)},
         zones: members,
     }

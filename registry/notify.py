@@ -16,13 +16,15 @@ from registry.clock import Clock
 from registry.errors import SignatureError
 from registry.rrset import fixed
 from registry.tsig import TsigKey, open_answer, sign_question
-from registry.wire import AA, HEADER, IN, NOTIFY, OPCODE_MASK, QR, QUESTION_POINTER, RCODES, SOA, name_to_wire
+from registry.wire import AA, HEADER, IN, NOTAUTH, NOTIFY, OPCODE_MASK, QR, QUESTION_POINTER, RCODES, SOA, name_to_wire
 from registry.zone import Zone
 
 MAX_OPEN = 64  # sockets at a time
 
 _HEADER = struct.Struct("!HHHHHH")
 _TYPE_CLASS = struct.Struct("!HH")
+
+_RCODES = {**RCODES, NOTAUTH: "NOTAUTH"}  # NOTAUTH: the secondary has no such zone
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ class Notifier:
         except SignatureError as error:
             return error.detail
         rcode = flags & 0xF
-        return f"it answered {RCODES.get(rcode, f'RCODE{rcode}')}" if rcode else ""
+        return f"it answered {_RCODES.get(rcode, f'RCODE{rcode}')}" if rcode else ""
 
 
 class _Answers(asyncio.DatagramProtocol):

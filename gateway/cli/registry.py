@@ -20,6 +20,7 @@ from registry.notify import Notifier
 from registry.primary import Primary
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
+from registry.signing import DsFile
 from registry.wire import name_to_wire
 from registry.zone import Ttls, Zone, ZoneSet
 
@@ -65,6 +66,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             addresses=section.addresses or (section.dns.host,),
             zone=section.zone or "",
             delegations=config.cuts(),
+            ds=DsFile(config.ds_file).records if config.ds_file is not None else dict,
         )
         await _first_publication(publisher)
         catalog = _catalog(publisher.zones(), section.top, ttls)
