@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,13 @@ from pydantic import BeforeValidator, Field
 
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
+from gateway.transferring import KeySection, SecondarySection, unknown_keys
+from registry.catalog import catalog_name
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
 from registry.schema import Schema
+from registry.tsig import TsigKey
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
 
@@ -36,6 +40,10 @@ def _whole_seconds(text: object) -> int:
 Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
+
+
+def _ip(text: object) -> str:
+    return str(ip_address(str(text)))
 
 
 class TtlSection(Section):
@@ -58,6 +66,15 @@ class RegistrySection(Section):
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    keys: Mapping[Name, KeySection] = {}
+    secondaries: Mapping[Name, SecondarySection] = {}
+    ds: Path | None = None
+    addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
+
+    @property
+    def top(self) -> str:
+        """The registry's topmost zone."""
+        return f"{self.zone}.{self.origin}" if self.zone else self.origin
 
 
 class DomainSection(Section):
@@ -144,6 +161,22 @@ class FederationConfig:
     def _schemas(self) -> dict[str, Schema]:
         return {name: Schema.from_yaml(self._here / section.schema_) for name, section in self.domains.items()}
 
+    def keys(self) -> dict[str, TsigKey]:
+        """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
+        try:
+            return {name: section.key(name, self._here) for name, section in self.registry.keys.items()}
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: {error.detail}") from None
+
+    @property
+    def ds_file(self) -> Path | None:
+        """Where the DS records of signed domains are kept."""
+        return None if self.registry.ds is None else self._here / self.registry.ds
+
+    def secret_files(self) -> list[Path]:
+        """Where those of the keys are kept that are kept in files."""
+        return [path for each in self.registry.keys.values() if (path := each.file(self._here)) is not None]
+
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
         return self._schemas
@@ -219,7 +252,15 @@ class FederationConfig:
 
 def _check(parsed: _File) -> list[Fault]:
     """What does not fit together in a file of the right form."""
-    return list(faults(parsed.registry, list(parsed.domains)))
+    return [
+        *faults(parsed.registry, list(parsed.domains)),
+        *unknown_keys(parsed.registry.keys, parsed.registry.secondaries),
+        *(
+            (("domains", domain), f"{catalog_name(parsed.registry.top)} is the catalog of zones; choose another name")
+            for domain in parsed.domains
+            if f".{domain}.{parsed.registry.origin}".endswith(f".{catalog_name(parsed.registry.top)}")
+        ),
+    ]
 
 
 def _label(value: Value) -> str:
