@@ -369,7 +369,7 @@ def test_a_bound_may_hold_what_the_one_above_it_does_not() -> None:
     """Two balls round the same: the outer one is the tighter, as when it was made from the packets' own centre."""
     points = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     leaf = region_of("r", points)
-    outer, inner = replace(leaf, id="0", radius=1.01), replace(leaf, id="0", radius=1.5)
+    outer, inner = (replace(leaf, id="0", radius=radius, counts={"yes": 6}) for radius in (1.01, 1.5))
     cells = {
         (): (CellRecord(outer, child=(0,)),),
         (0,): (CellRecord(inner, child=(0, 0)),),
