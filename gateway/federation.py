@@ -24,6 +24,7 @@ from gateway.question import Question
 from gateway.resolver import Resolver
 from regional.client import NetworkClient
 from regional.connections import Connections
+from registry.authorities import Authorities
 from registry.cell import Address, Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import LookupFailed, UnknownName
@@ -61,7 +62,8 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         async with Connections() as connections:
-            lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
+            dns = settings.registry.dns
+            lookups = Lookups(Authorities(settings.registry.origin, [(dns.host, dns.port)], clock))
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from registry.errors import ConfigError, LookupFailed
 
-A, NS, SOA, HINFO, TXT, AAAA, OPT, DS, RRSIG, SVCB, URI = 1, 2, 6, 13, 16, 28, 41, 43, 46, 64, 256
+A, NS, SOA, HINFO, TXT, AAAA, OPT, DS, RRSIG, DNSKEY, SVCB, URI = 1, 2, 6, 13, 16, 28, 41, 43, 46, 48, 64, 256
 IXFR, AXFR, ANY = 251, 252, 255
 IN = 1
 
