@@ -17,7 +17,7 @@ from registry.channel import Channel
 from registry.clock import Clock
 from registry.delegation import MAX_HOSTS, Delegation, accept, is_under, refused, shown
 from registry.errors import LookupFailed
-from registry.message import question_of, records, referral, start_of_authority, type_of
+from registry.message import query, question_of, records, referral, start_of_authority, type_of
 from registry.source import Found
 from registry.wire import AAAA, DS, SOA, A, name_to_wire
 
@@ -50,7 +50,7 @@ class Authorities:
         self._origin = name_to_wire(origin)
         self._port = servers[0][1]
         self._clock = clock
-        self._dnssec = dnssec
+        self._form = partial(query, dnssec=dnssec)
         self._channels: dict[tuple[str, int], Channel] = {}
         self._top = _Zone(self._origin, tuple(self._channel(*server) for server in servers), float("inf"))
         self._zones: dict[tuple[bytes, bool], _Zone] = {}
@@ -93,10 +93,10 @@ class Authorities:
     async def _ask(self, zone: _Zone, asked: bytes, server: Channel) -> Found:
         soa = question_of(zone.apex, SOA)
         first, answer = await server.ask(soa, asked)
-        records(first, soa, authoritative=True)
+        authority = records(first, soa, authoritative=True)
         _, serial = start_of_authority(first, soa)
         found = records(answer, asked, authoritative=True)
-        return Found(found.rdatas, found.ttl, serial, found.signatures)
+        return Found(found.rdatas, found.ttl, serial, found.signatures, apex=zone.apex, soa=authority)
 
     async def _zone(self, target: bytes, enclosing: bool, detours: int) -> _Zone:
         """The zone at `target`; enclosing: else the nearest above it. Looked for once by many."""
@@ -192,7 +192,7 @@ class Authorities:
         if channel is None:
             if len(self._channels) >= MAX_CHANNELS:
                 self._let_go()
-            channel = Channel(host, port, self._clock, dnssec=self._dnssec)
+            channel = Channel(host, port, self._clock, self._form)
             self._channels[host, port] = channel
         return channel
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from registry.clock import Clock
 from registry.errors import LookupFailed
-from registry.message import query, type_of
+from registry.message import Query, query, type_of
 from registry.wire import SOA
 
 SERIAL_AGE_S = 5.0  # an SOA older than this is asked for anew before the next question
@@ -20,13 +20,13 @@ _TRIES = 2  # a server may close an idle connection just as a question is sent (
 
 
 class Channel:
-    """A connection that is made when it is needed, and anew when it is lost. dnssec: ask for signatures too."""
+    """A connection that is made when it is needed, and anew when it is lost. form: how questions are put."""
 
-    def __init__(self, host: str, port: int, clock: Clock, *, dnssec: bool = False) -> None:
+    def __init__(self, host: str, port: int, clock: Clock, form: Query = query) -> None:
         self.host = host
         self.port = port
         self._clock = clock
-        self._dnssec = dnssec
+        self._form = form
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._closed = False
@@ -84,7 +84,7 @@ class Channel:
                 loop = asyncio.get_running_loop()
                 try:
                     _, self._connection = await loop.create_connection(
-                        lambda: _Connection(self._clock, self._dnssec), self.host, self.port
+                        lambda: _Connection(self._clock, self._form), self.host, self.port
                     )
                 except OSError as error:
                     self._failed()
@@ -112,9 +112,9 @@ class _Connection(asyncio.Protocol):
     Ids run on from a random one, so that a late answer to a question given up on is never taken for a newer one.
     """
 
-    def __init__(self, clock: Clock, dnssec: bool) -> None:
+    def __init__(self, clock: Clock, form: Query) -> None:
         self._clock = clock
-        self._dnssec = dnssec
+        self._form = form
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._pending: dict[int, asyncio.Future[bytes]] = {}
@@ -190,6 +190,6 @@ class _Connection(asyncio.Protocol):
         self._pending[ident] = answer
         if self._unheard_since is None:
             self._unheard_since = self._clock.monotonic()
-        message = query(ident, asked, dnssec=self._dnssec)
+        message = self._form(ident, asked)
         self._transport.write(len(message).to_bytes(2, "big") + message)
         return answer

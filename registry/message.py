@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from registry.errors import LookupFailed
 from registry.wire import (
     AA,
     AAAA,
+    CD,
     HEADER,
     IN,
     MAX_TTL,
@@ -37,6 +38,10 @@ _TYPE_CLASS = struct.Struct("!HH")
 _RECORD = struct.Struct("!HHIH")
 _SOA_NUMBERS = struct.Struct("!IIIII")
 
+
+_CNAME, _PTR, _MX, _DNAME = 5, 12, 15, 39
+
+Query = Callable[[int, bytes], bytes]  # the message of an id and a question section
 
 _DNSSEC_OK = 0x8000
 _OPT = b"\0" + _RECORD.pack(OPT, MAX_UDP, 0, 0)
@@ -78,10 +83,16 @@ def type_of(asked: bytes) -> int:
     return int.from_bytes(asked[-4:-2], "big")
 
 
-def query(ident: int, asked: bytes, *, recursion: bool = False, edns: bool = False, dnssec: bool = False) -> bytes:
-    """A query for a question section. edns: say how much fits over UDP (RFC 6891); dnssec: ask for signatures too."""
-    opt = _OPT_DNSSEC if dnssec else _OPT if edns else b""
-    return _HEADER.pack(ident, RD if recursion else 0, 1, 0, 0, 1 if opt else 0) + asked + opt
+def query(ident: int, asked: bytes, *, dnssec: bool = False) -> bytes:
+    """A query without recursion for a question section. dnssec: signatures are wanted too (RFC 4035 section 3.2.1)."""
+    return _HEADER.pack(ident, 0, 1, 0, 0, dnssec) + asked + (_OPT_DNSSEC if dnssec else b"")
+
+
+def recursive_query(ident: int, asked: bytes, *, dnssec: bool = False) -> bytes:
+    """A query with recursion, which takes what is sane over UDP. dnssec: and signatures, unchecked: they are checked
+    here (RFC 6840 section 5.9)."""
+    flags = RD | CD if dnssec else RD
+    return _HEADER.pack(ident, flags, 1, 0, 0, 1) + asked + (_OPT_DNSSEC if dnssec else _OPT)
 
 
 def is_cut(message: bytes) -> bool:
@@ -210,7 +221,7 @@ def _answers(message: bytes, asked: bytes, position: int, count: int) -> tuple[R
         if position > len(message) or rclass != IN:
             raise ValueError("it has a record cut short, or of another class")
         if found == rtype:
-            rdatas.append(message[position - length : position])
+            rdatas.append(uncompressed(message, rtype, position - length, position))
             least = min(least, ttl if ttl <= MAX_TTL else 0)
         elif found != RRSIG:
             raise ValueError(f"it has a record of type {found} beside the ones asked for")
@@ -236,6 +247,18 @@ def soa_numbers(rdata: bytes) -> tuple[int, int, int, int, int]:
         raise struct.error("an SOA record cut short")
     serial, refresh, retry, expire, minimum = _SOA_NUMBERS.unpack(rdata[-_SOA_NUMBERS.size :])
     return serial, refresh, retry, expire, minimum
+
+
+def uncompressed(message: bytes, rtype: int, start: int, end: int) -> bytes:
+    """RDATA with the names in it spelled out, in those types whose names may be compressed (RFC 3597 section 4)."""
+    if rtype == SOA:
+        middle = skip_name(message, start)
+        return name_at(message, start) + name_at(message, middle) + message[skip_name(message, middle) : end]
+    if rtype in (NS, _CNAME, _PTR, _DNAME):
+        return name_at(message, start)
+    if rtype == _MX:
+        return message[start : start + 2] + name_at(message, start + 2)
+    return message[start:end]
 
 
 def txt_strings(rdata: bytes) -> tuple[bytes, ...]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from registry.message import Records
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """An RRset as carried. ttl_s: how long it may be kept, seconds. signatures: RDATA of the RRSIGs that cover it.
 
+    apex, soa: of the zone as whoever answered has it, where that is known.
     serial: it is at least as new as the zone was under this serial (seconds since the epoch); 0: not known.
     stale: beyond its time, for the carrier cannot reach whoever has newer.
     """
@@ -23,6 +26,8 @@ class Found:
     serial: int
     signatures: tuple[bytes, ...] = ()
     stale: bool = False
+    apex: bytes = b""
+    soa: Records | None = None
 
 
 class Source(Protocol):
