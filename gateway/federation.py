@@ -24,7 +24,6 @@ from gateway.question import Question
 from gateway.resolver import Resolver
 from regional.client import NetworkClient
 from regional.connections import Connections
-from registry.authorities import Authorities
 from registry.cell import Address, Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import LookupFailed, UnknownName
@@ -62,8 +61,7 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         async with Connections() as connections:
-            dns = settings.registry.dns
-            lookups = Lookups(Authorities(settings.registry.origin, [(dns.host, dns.port)], clock))
+            lookups = Lookups(settings.source(clock))
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,

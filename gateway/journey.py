@@ -10,6 +10,7 @@ import numpy as np
 
 from gateway.answer import Answer, Asked, WalkReport
 from gateway.asking import Asking
+from gateway.balance import balance
 from gateway.cache import Kept
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
@@ -178,6 +179,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
             ),
+            balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
         )
 
@@ -291,6 +293,9 @@ class Journey:
         arms = self._asking.arms
         return Neighbours(
             distance=np.sqrt(np.array([each.distance2 for each in neighbours], dtype=np.float64)),
+            points=np.array([each.packet.fingerprint for each in neighbours], dtype=np.float64).reshape(
+                len(neighbours), self._asking.schema.dimension
+            ),
             action=tuple(each.packet.action or "" for each in neighbours),
             network=tuple(each.network for each in neighbours),
             node=tuple(each.packet.node for each in neighbours),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from registry.errors import LookupFailed
 from registry.message import Referral
-from registry.wire import labels_to_text
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 MAX_HOSTS = 8  # of a zone's servers, and of their addresses, so many are taken
 
 
@@ -68,8 +68,14 @@ def is_under(name: bytes, apex: bytes) -> bool:
 
 
 def shown(name: bytes) -> str:
-    """A name in wire form as text."""
-    return labels_to_text(name[:-1]) + "."
+    """A name in wire form as text for a person, whatever octets are in it (RFC 1035 section 5.1)."""
+    labels = []
+    position = 0
+    while length := name[position]:
+        label = name[position + 1 : position + 1 + length]
+        labels.append("".join(chr(octet) if chr(octet) in _PLAIN else f"\\{octet:03}" for octet in label))
+        position += 1 + length
+    return ".".join(labels) + "."
 
 
 def refused(at: bytes, why: str) -> LookupFailed:

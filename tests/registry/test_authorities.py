@@ -15,7 +15,7 @@ from zone_server import Edit, ZoneServer, free_port, zone_of
 
 from registry.authorities import MAX_CHANNELS, Authorities
 from registry.clock import ManualClock, SystemClock
-from registry.delegation import accept, is_under
+from registry.delegation import accept, is_under, shown
 from registry.errors import LookupFailed
 from registry.message import Referral, question
 from registry.wire import DS, TXT, name_to_wire
@@ -281,3 +281,8 @@ def test_what_is_accepted_leads_down_and_rests_on_glue_of_the_zone_alone(
     assert taken.addresses.keys() <= glue.keys() & set(map(wire.get, hosts))
     assert all(is_under(host, wire[at]) for host in taken.addresses)
     assert taken.addresses or taken.wanting
+
+
+def test_any_name_can_be_shown() -> None:
+    assert shown(b"\x03a-b\x03\xff.\n\0") == "a-b.\\255\\046\\010."
+    assert shown(b"\0") == "."

@@ -254,7 +254,7 @@ async def failure_of(behave: Behaviour, timeout_s: float = TIMEOUT_S) -> LookupF
         (put(2, 0x86), "GARBAGE"),  # truncated
         (put(3, 2), "SERVFAIL"),
         (put(3, 5), "REFUSED"),
-        (put(3, 9), "NOTAUTH"),
+        (put(3, 9), "RCODE9"),
         (put(3, 3), "GARBAGE"),  # no such name, yet records
         (put(5, 0), "GARBAGE"),  # no question
         (put(7, 4), "GARBAGE"),  # a record too many is promised
