@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from registry.coverage import DomainName
 from registry.errors import ConfigError
+from registry.limiter import RATE
 from registry.schema import Schema
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
@@ -79,6 +80,7 @@ class RegistrySection(_Section):
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    udp_rate: Annotated[float, Field(gt=0)] = RATE
 
     @field_validator("origin")
     @classmethod

@@ -1,18 +1,19 @@
 """The name server: UDP and TCP around `registry.responder`, on one address and port.
 
-It serves loopback and private networks; the public face is a secondary (Knot, NSD) that limits rates.
+It serves loopback and private networks; the public face is a secondary (Knot, NSD).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
+from registry.datagrams import datagrams
 from registry.errors import ConfigError
+from registry.limiter import Limiter
 from registry.responder import failure, respond
 from registry.wire import HEADER, MAX_UDP, SERVFAIL
 from registry.zone import ZoneSet
@@ -20,7 +21,6 @@ from registry.zone import ZoneSet
 IDLE_S = 30.0  # RFC 7766 section 6.2.3: in the order of a few seconds, longer where there is room
 MAX_CONNECTIONS = 256
 MAX_MESSAGE = 65_535  # octets, RFC 1035 section 4.2.2
-_BURST = 64  # datagrams answered before other work of the loop gets its turn
 _PORT_TRIES = 16
 _WRITE_SIZE = 64 * 1024  # octets of answers handed to the transport at a time
 
@@ -33,16 +33,23 @@ class NameServer:
     """Answers from whatever `zones_provider` hands out at the time of each question.
 
     port 0 lets the system choose one; `port` says which, once started. idle_s: seconds after which a connection
-    without a complete question is closed.
+    without a complete question is closed. limiter: of what is said over UDP.
     """
 
     def __init__(
-        self, zones_provider: Zones, host: str = "127.0.0.1", port: int = 0, *, idle_s: float = IDLE_S
+        self,
+        zones_provider: Zones,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        idle_s: float = IDLE_S,
+        limiter: Limiter | None = None,
     ) -> None:
         self._zones = zones_provider
         self._host = host
         self._wanted_port = port
         self._idle_s = idle_s
+        self._limiter = limiter
         self._udp: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
@@ -69,7 +76,7 @@ class NameServer:
                 port=self._wanted_port,
             ) from None
         self._udp = udp
-        loop.add_reader(udp.fileno(), self._read_udp)
+        loop.add_reader(udp.fileno(), datagrams(udp, self._answer_datagram).serve)
         self._tcp = await loop.create_server(
             lambda: _Connection(self._zones, self._connections, self._idle_s), sock=tcp
         )
@@ -87,23 +94,11 @@ class NameServer:
             await self._tcp.wait_closed()
             self._tcp = None
 
-    def _read_udp(self) -> None:
-        udp = self._udp
-        if udp is None:
-            return
-        for _ in range(_BURST):
-            try:
-                query, peer = udp.recvfrom(MAX_UDP + 1)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:  # what the network reports of earlier answers
-                _log.debug("receiving: %s", error)
-                return
-            answer = answer_to(self._zones, query, MAX_UDP, over_tcp=False)
-            if answer is not None:
-                # A full buffer drops the answer as the network may; the asker asks again.
-                with contextlib.suppress(OSError):
-                    udp.sendto(answer, peer)
+    def _answer_datagram(self, query: bytes, sender: bytes) -> bytes | None:
+        answer = answer_to(self._zones, query, MAX_UDP, over_tcp=False)
+        if answer is None or self._limiter is None:
+            return answer
+        return self._limiter.limit(query, answer, sender)
 
 
 def _bind(family: int, address: tuple[Any, ...]) -> tuple[socket.socket, socket.socket]:

@@ -14,6 +14,7 @@ from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.errors import ConfigError
 from registry.journal import Journal
 from registry.keys import public_from_text
+from registry.limiter import Limiter
 from registry.nameserver import NameServer
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
@@ -53,7 +54,8 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         times = PublisherTimes(coalesce_s=section.coalesce)
         publisher = Publisher(enrolment, journal, clock, ttls, times, addresses=(section.dns.host,))
         await _first_publication(publisher)
-        server = NameServer(publisher.zones, section.dns.host, section.dns.port)
+        limiter = Limiter(clock.monotonic, section.udp_rate)
+        server = NameServer(publisher.zones, section.dns.host, section.dns.port, limiter=limiter)
         await server.start()
         try:
             async with serving(registry_app(enrolment, publisher, clock), section.http):
