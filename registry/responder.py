@@ -74,11 +74,11 @@ def respond(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> byte
     max_size: octets that the transport carries; over UDP also what the asker said it takes (RFC 6891 section
     6.2.5), 512 where it said nothing. An answer that does not fit is cut to its question with TC set.
     """
-    return _published(zones, query, max_size, over_tcp) or _any_answer(zones, query, max_size, over_tcp)
+    return published(zones, query, max_size, over_tcp) or worked_out(zones, query, max_size, over_tcp)
 
 
-def _published(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
-    """What `_any_answer` says, where that is records of a published name; None for all else.
+def published(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
+    """What `worked_out` says, where that is records of a published name; None for all else.
 
     Most questions are such, and need no walk over the labels: what equals a published name is well-formed.
     """
@@ -120,7 +120,7 @@ def _node(zones: ZoneSet, name: bytes) -> Node | None:
     return None
 
 
-def _any_answer(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
+def worked_out(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
     """`respond`, step by step."""
     if len(query) < HEADER:
         return None

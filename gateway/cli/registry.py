@@ -44,6 +44,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             min_cohort=config.domains[name].min_cohort,
         )
         for name, schema in config.schemas().items()
+        if name in config.served
     ]
     ttl = section.ttl
     ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
@@ -52,7 +53,16 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         members = [_member(config, each) for each in config.networks.values()]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
-        publisher = Publisher(enrolment, journal, clock, ttls, times, addresses=(section.dns.host,))
+        publisher = Publisher(
+            enrolment,
+            journal,
+            clock,
+            ttls,
+            times,
+            addresses=(section.dns.host,),
+            zone=section.zone or "",
+            delegations=config.cuts(),
+        )
         await _first_publication(publisher)
         limiter = Limiter(clock.monotonic, section.udp_rate)
         server = NameServer(publisher.zones, section.dns.host, section.dns.port, limiter=limiter)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from gateway.cli.exits import Exit
-from gateway.config import Address
+from gateway.section import Address
 from registry.errors import ConfigError
 from registry.httpserver import HttpServer
 
