@@ -65,6 +65,7 @@ class Answer:
     networks: Sequence[Asked]
     walk: WalkReport
     synthesis: Mapping[str, object]
+    balance: Sequence[Mapping[str, object]] = field(default_factory=tuple)
     warnings: Sequence[Mapping[str, str]] = field(default_factory=tuple)
 
     @property
@@ -96,6 +97,7 @@ class Answer:
                 "networks_met": self.walk.networks_met,
             },
             "synthesis": dict(self.synthesis),
+            "balance": list(self.balance),
             "neighbours": [_neighbour(each) for each in self.neighbours] if self.show_neighbours else None,
             "warnings": list(self.warnings),
         }

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
+import numpy as np
+
 from regional.batch import Batch
 from regional.details import Details
 from regional.packet import Packet
@@ -67,6 +69,12 @@ class Candidates(Sequence[Candidate]):
         """(n,), "" for none."""
         of = [batch.actions for _, batch in self._sources]
         return tuple([of[number][row] for number, row in zip(self._number, self._row, strict=True)])
+
+    def points(self, d: int) -> Vector:
+        """(n, d) fingerprints."""
+        of = [batch.fingerprints for _, batch in self._sources]
+        rows = [of[number][row] for number, row in zip(self._number, self._row, strict=True)]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), d)
 
     def details(self) -> list[Details]:
         """(n,): what they have beside. Raises PacketError where one is no packet."""

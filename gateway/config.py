@@ -14,15 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
-from registry.coverage import DomainName
+from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
+from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
+from registry.coverage import DomainName, Name
+from registry.cut import Cut
 from registry.errors import ConfigError
 from registry.schema import Schema
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
-
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def _whole_seconds(text: object) -> int:
@@ -32,38 +33,12 @@ def _whole_seconds(text: object) -> int:
     return round(seconds)
 
 
-Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
 Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class Address(_Section):
-    """`host:port`, as in 127.0.0.1:5300 or [::1]:5300; port 0 = any free one."""
-
-    host: str
-    port: Annotated[int, Field(ge=0, le=65535)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, text: object) -> object:
-        if not isinstance(text, str):
-            return text
-        host, separator, port = text.rpartition(":")
-        if not separator or not host or not port.isdecimal():
-            raise ValueError(f"{text!r} is not host:port, as in 127.0.0.1:5300")
-        return {"host": host.strip("[]"), "port": int(port)}
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-class TtlSection(_Section):
+class TtlSection(Section):
     """Times to live of the zone's records."""
 
     apex: Ttl = 10
@@ -72,64 +47,60 @@ class TtlSection(_Section):
     negative: Ttl = 10
 
 
-class RegistrySection(_Section):
+class RegistrySection(Section):
     dns: Address
     http: Address
-    origin: str = "kindred.internal."
+    origin: Origin = "kindred.internal."
+    zone: DomainName | None = None
+    delegations: Mapping[DomainName, DelegationSection] = {}
+    subtrees: Mapping[Name, SubtreeSection] = {}
+    parents: Mapping[DomainName, ParentSection] = {}
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
 
-    @field_validator("origin")
-    @classmethod
-    def _absolute(cls, origin: str) -> str:
-        labels = origin.removesuffix(".").split(".")
-        if not origin.endswith(".") or not all(NAME.fullmatch(label) for label in labels):
-            raise ValueError(f"{origin!r} is not an absolute lower-case DNS name with its final dot")
-        return origin
 
-
-class DomainSection(_Section):
+class DomainSection(Section):
     schema_: Annotated[Path, Field(alias="schema")]
     release: Literal["packets"] | None = None
     min_cohort: Annotated[int, Field(ge=1)] | None = None
 
 
-class HashSplit(_Section):
+class HashSplit(Section):
     """Rows are spread over `parts` networks by a hash of `column`."""
 
     column: str
     parts: Annotated[int, Field(ge=1, le=10_000)]
 
 
-class NetworkSection(_Section):
+class NetworkSection(Section):
     domain: DomainName
     engine: Literal["embedded"] = "embedded"
     listen: Address
     process: str | None = None
-    key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
+    key: PublicKey | None = None
     data: Path | None = None
     where: Mapping[str, Value | list[Value]] = {}
     each: Mapping[str, list[Value] | HashSplit] = {}
 
 
-class GatewaySection(_Section):
+class GatewaySection(Section):
     listen: Address
     deadline: Seconds = 1.0
     cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
-class _File(_Section):
+class _File(Section):
     version: Literal[1]
     data_dir: Path = Path(".kindred")
     registry: RegistrySection
     domains: Annotated[dict[DomainName, DomainSection], Field(min_length=1)]
-    networks: dict[str, NetworkSection] = {}
+    networks: Mapping[str, NetworkSection] = {}
     gateway: GatewaySection
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """One network after `each` has been spelled out."""
 
     name: str
@@ -151,7 +122,7 @@ class FederationConfig:
     """The checked file; paths in it are taken from where it stands."""
 
     def __init__(self, text: YamlText) -> None:
-        parsed = validate(_File, text, ConfigError)
+        parsed = validate(_File, text, ConfigError, _check)
         self.file = text.file
         self.registry = parsed.registry
         self.domains = parsed.domains
@@ -181,6 +152,15 @@ class FederationConfig:
         """Packets per region at least: the domain's own rule, else the schema's."""
         return self.domains[domain].min_cohort or self._schemas[domain].min_cohort
 
+    @property
+    def served(self) -> list[str]:
+        """The domains that this file's registry serves itself."""
+        return served(self.registry, list(self.domains))
+
+    def cuts(self) -> list[Cut]:
+        """The names that this file's registry delegates."""
+        return cuts(self.registry)
+
     def processes(self) -> dict[str, list[NetworkConfig]]:
         """Networks by the process that serves them."""
         groups: dict[str, list[NetworkConfig]] = {}
@@ -195,6 +175,8 @@ class FederationConfig:
             raise ConfigError(f"{place}: there is already a network {network.name!r}; choose another name")
         if network.domain not in self.domains:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not among domains: {', '.join(self.domains)}")
+        if network.domain not in self.served:
+            raise ConfigError(f"{place}.domain: {network.domain!r} is not served by this registry, but by another")
         for other in self.networks.values():
             if other.process == network.process and other.listen != network.listen:
                 raise ConfigError(f"{place}.listen: process {network.process!r} listens on {other.listen} already")
@@ -233,6 +215,11 @@ class FederationConfig:
                 data=self._here / section.data if section.data is not None else None,
                 where=where,
             )
+
+
+def _check(parsed: _File) -> list[Fault]:
+    """What does not fit together in a file of the right form."""
+    return list(faults(parsed.registry, list(parsed.domains)))
 
 
 def _label(value: Value) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from gateway.answer import Answer, Asked, WalkReport
 from gateway.asking import Asking
+from gateway.balance import balance
 from gateway.cache import Kept
 from gateway.candidates import Candidates
 from gateway.certificate import Certificate, Relied, certify
@@ -186,6 +187,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
             ),
+            balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
         )
 
@@ -298,11 +300,13 @@ class Journey:
         details = neighbours.details()
         return Neighbours(
             distance=np.sqrt(neighbours.distance2),
+            points=neighbours.points(self._asking.schema.dimension),
             action=neighbours.actions(),
             network=neighbours.networks(),
             node=neighbours.nodes(),
             weight=np.array([each.weight for each in details], dtype=np.float64),
             outcomes=tuple([each.outcomes for each in details]),
+            size=np.ones(len(neighbours), dtype=np.int64),
             k=self._asking.question.k,
             per="action" if arms != ("",) else "all",
             radius={arm: kth for arm in arms if (kth := self._merge.kth(arm)) is not None},

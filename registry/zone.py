@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from registry.cell import MAX_RECORDS, Address, CellRecord, Naming
+from registry.cut import Cut
 from registry.errors import ConfigError, RegionError
 from registry.record import encode_cell
 from registry.rrset import RRset, address_rrsets, fixed, rrset, soa_rdata, txt_rdata, uri_rdata
@@ -52,6 +53,7 @@ class Publication:
 
     generations: complete trees by number, each with a root cell; `current` is among them, or 0 where there are
     none. A generation's mapping is never changed after it has been published. networks: by name.
+    top: the registry's topmost zone, which names its name server; None: the origin.
     """
 
     naming: Naming
@@ -63,6 +65,7 @@ class Publication:
     current: int
     networks: Mapping[str, NetworkEntry]
     schema_url: str | None = None
+    top: str | None = None
 
     @property
     def text(self) -> ApexText:
@@ -131,13 +134,25 @@ def origin_zone(
     serial: int,
     ttls: Ttls,
     addresses: Sequence[str] = ("127.0.0.1",),
+    delegations: Sequence[Cut] = (),
 ) -> Zone:
-    """The zone at `origin`: its name server `ns.<origin>` with its addresses, and NS cuts to the domains."""
+    """The zone at `origin`: its name server `ns.<origin>` with its addresses, and NS cuts to the domains.
+
+    delegations: to other registries, of names below `origin` that are below none of the domains.
+    """
     server = b"\x02ns"
     soa, node = _apex(origin, serial, ttls)
-    cuts = _cuts("", origin, domains, ttls.endpoint)
+    cuts = _cuts("", origin, origin, domains, ttls.endpoint)
     branches = {b"": {b"": node}, server: {server: address_rrsets(ttls.endpoint, addresses)}}
-    return Zone(origin, serial, soa, ttls, _with_cuts(branches, cuts, origin), cuts)
+    nodes: dict[bytes, Node] = {labels: (servers,) for labels, servers in cuts.items()}
+    apex = name_to_wire(origin)
+    for cut in delegations:
+        labels = name_to_wire(cut.name).removesuffix(apex)
+        at_cut = cut.rrsets(ttls.endpoint)
+        cuts, nodes[labels] = {**cuts, labels: at_cut[0]}, at_cut
+        for host, glue in cut.glue(apex, ttls.endpoint).items():
+            nodes.setdefault(host, glue)
+    return Zone(origin, serial, soa, ttls, _with_cuts(branches, nodes, origin), cuts)
 
 
 def domain_zone(
@@ -155,7 +170,8 @@ def domain_zone(
     naming = publication.naming
     if publication.current not in publication.generations and publication.current != 0:
         raise RegionError(f"{naming.domain}: generation {publication.current} is current but not among the published")
-    soa, node = _apex(naming.origin, serial, ttls)
+    top = publication.top or naming.origin
+    soa, node = _apex(top, serial, ttls)
     text = rrset(TXT, ttls.apex, [txt_rdata(publication.text.strings())])
     branches: dict[bytes, Branch] = {b"": {b"": (*node, text)}}
     sources: dict[bytes, tuple[object, ...]] = {}
@@ -170,26 +186,28 @@ def domain_zone(
             branches[label] = _cells(publication, generation, cells, ttls.cell)
     if publication.networks:
         branches[_NET] = {_NET: (), **dict(_networks(publication, ttls.endpoint))}
-    cuts = _cuts(naming.domain, naming.origin, domains, ttls.endpoint)
+    cuts = _cuts(naming.domain, naming.origin, top, domains, ttls.endpoint)
     for labels in cuts:
         last = last_label(labels)
         if last == _NET or (last[1:2] == b"g" and last[2:].isdigit()):
             raise ConfigError(f"a domain below {naming.domain} is named as its networks or cells are; rename it")
-    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, cuts, naming.apex), cuts, sources)
+    nodes = {labels: (servers,) for labels, servers in cuts.items()}
+    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, nodes, naming.apex), cuts, sources)
 
 
-def _apex(origin: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
-    """The SOA's RDATA, and the RRsets SOA and NS."""
+def _apex(top: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
+    """The SOA's RDATA, and the RRsets SOA and NS. top: the registry's topmost zone."""
     timers = (serial & MAX_SERIAL, ttls.soa_refresh, ttls.soa_retry, ttls.soa_expire, ttls.soa_minimum)
-    soa = soa_rdata(f"ns.{origin}", f"hostmaster.{origin}", timers)
-    servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{origin}")])
+    soa = soa_rdata(f"ns.{top}", f"hostmaster.{top}", timers)
+    servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{top}")])
     return soa, (rrset(SOA, ttls.apex, [soa]), servers)
 
 
-def _with_cuts(branches: Mapping[bytes, Branch], cuts: Mapping[bytes, RRset], apex: str) -> Mapping[bytes, Branch]:
+def _with_cuts(branches: Mapping[bytes, Branch], nodes: Mapping[bytes, Node], apex: str) -> Mapping[bytes, Branch]:
+    """The branches, and those of the cuts: what stands at them, and the addresses of their servers."""
     delegated: dict[bytes, dict[bytes, Node]] = {}
-    for labels, servers in cuts.items():
-        delegated.setdefault(last_label(labels), {})[labels] = (servers,)
+    for labels, node in nodes.items():
+        delegated.setdefault(last_label(labels), {})[labels] = node
     for last, names in delegated.items():
         if last in branches:
             raise ConfigError(f"a domain below {apex} takes the name {last[1:].decode()!r} of its own; rename it")
@@ -228,13 +246,13 @@ def _networks(publication: Publication, ttl: int) -> Iterator[tuple[bytes, Node]
         yield labels, (text, rrset(URI, ttl, uris)) if uris else (text,)
 
 
-def _cuts(parent: str, origin: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, RRset]:
+def _cuts(parent: str, origin: str, top: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, RRset]:
     """The NS RRsets, by labels, of those domains whose nearest enclosing one is `parent` ("" for the origin)."""
     suffix = f".{parent}" if parent else ""
     below = [domain for domain in domains if domain.endswith(suffix) and domain != parent]
     nearest = [domain for domain in below if not any(domain.endswith(f".{other}") for other in below)]
     parent_wire = name_to_wire(f"{parent}.{origin}" if parent else origin)
-    servers = rrset(NS, ttl, [name_to_wire(f"ns.{origin}")])
+    servers = rrset(NS, ttl, [name_to_wire(f"ns.{top}")])
     return {name_to_wire(f"{domain}.{origin}").removesuffix(parent_wire): servers for domain in nearest}
 
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.cli.running import serving, until_signal
+from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from registry.clock import SystemClock
 from registry.enrolment import DomainEntry, Enrolment, Member
@@ -20,14 +20,14 @@ from registry.service import registry_app
 from registry.zone import Ttls
 
 
-def add_arguments(_command: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_attached(command)
 
 
 async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     async with running_registry(config):
-        return await until_signal()
+        return await until_signal(options.attached)
 
 
 @asynccontextmanager
@@ -43,6 +43,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             min_cohort=config.domains[name].min_cohort,
         )
         for name, schema in config.schemas().items()
+        if name in config.served
     ]
     ttl = section.ttl
     ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
@@ -51,7 +52,16 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         members = [_member(config, each) for each in config.networks.values()]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
-        publisher = Publisher(enrolment, journal, clock, ttls, times, addresses=(section.dns.host,))
+        publisher = Publisher(
+            enrolment,
+            journal,
+            clock,
+            ttls,
+            times,
+            addresses=(section.dns.host,),
+            zone=section.zone or "",
+            delegations=config.cuts(),
+        )
         await _first_publication(publisher)
         server = NameServer(publisher.zones, section.dns.host, section.dns.port)
         await server.start()

@@ -103,10 +103,14 @@ class Processes:
         logs = self._config.data_dir / "log"
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{name}.log"
-        command = [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self._path)]
+        command = [sys.executable, "-m", "gateway.cli", *arguments, "--attached", "--config", str(self._path)]
         with log.open("ab") as sink:
             child = await asyncio.create_subprocess_exec(
-                *command, stdout=asyncio.subprocess.PIPE, stderr=sink, env={**os.environ, "OMP_NUM_THREADS": "1"}
+                *command,
+                stdin=asyncio.subprocess.PIPE,  # held open: a child ends when this process is gone, however it went
+                stdout=asyncio.subprocess.PIPE,
+                stderr=sink,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         self._children[name] = child
         if child.stdout is None:
