@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from gateway.answer import Answer, Asked, WalkReport
+from gateway.arrivals import Arrivals
 from gateway.asking import Asking
 from gateway.balance import balance
 from gateway.cache import Kept
@@ -65,30 +66,22 @@ class Journey:
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
-        self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+        self._under_way: Arrivals[Opened | Answered] = Arrivals()
 
     async def run(self) -> None:
         """Until nothing is left to do, or the deadline has passed."""
         try:
             while self.tree.apex.generation and self._deadline.remaining():
                 self._take_steps()
-                if not self._tasks:
+                if not self._under_way:
                     break
-                done, self._tasks = await asyncio.wait(
-                    self._tasks,
-                    timeout=self._deadline.until_soft() or self._deadline.remaining(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in done:
-                    result = task.result()
+                for result in await self._under_way.wait(self._deadline.until_soft() or self._deadline.remaining()):
                     if isinstance(result, Answered):
                         self._take_answer(result)
                     else:
                         self._take_cells([result])
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._under_way.cancel()
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -198,12 +191,12 @@ class Journey:
         while True:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
-                self._tasks.add(asyncio.create_task(self._ask(ask)))
+                self._under_way.start(self._ask(ask))
             at_hand: list[Opened] = []
             for address in steps.open:
                 looked = self._at_hand(address)
                 if looked is None:
-                    self._tasks.add(asyncio.create_task(self._look_up(address)))
+                    self._under_way.start(self._look_up(address))
                 else:
                     at_hand.append((address, looked))
             if not at_hand:
