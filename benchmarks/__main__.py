@@ -7,7 +7,18 @@ import sys
 
 from benchmarks.report import Report, keep
 
-BENCHMARKS = ("main_job", "killed", "durability", "asking", "throughput", "planner", "precision", "engine", "scale")
+BENCHMARKS = (
+    "main_job",
+    "killed",
+    "durability",
+    "asking",
+    "throughput",
+    "planner",
+    "precision",
+    "engine",
+    "nameserver",
+    "scale",
+)
 
 
 def main(names: list[str]) -> int:
