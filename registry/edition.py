@@ -13,8 +13,9 @@ from registry.enrolment import DomainEntry, Member
 from registry.holding import Holding
 from registry.keys import public_text
 from registry.record import encode_cell
+from registry.rendering import MAX_CELL_BYTES
 from registry.tree import build_tree
-from registry.zone import MAX_CELL_BYTES, Cells, NetworkEntry, Publication, Ttls, Zone, domain_zone
+from registry.zone import Cells, NetworkEntry, Publication, Ttls, Zone, domain_zone
 
 CAPACITY = 16  # records of a cell, where they are small enough
 _RECORD_HEAD = 12  # octets of owner pointer, type, class, TTL and length

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("registry", "regional", "gateway")
 PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
-    "registry/tree.py", "registry/living.py", "registry/zone.py", "registry/delta.py", "registry/record.py", "registry/responder.py",
+    "registry/tree.py", "registry/living.py", "registry/zone.py", "registry/delta.py",
+    "registry/record.py", "registry/responder.py",
     "regional/packet.py", "regional/clustering.py",
     "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
     "gateway/certificate.py", "gateway/synthesis.py", "gateway/kernel.py", "gateway/kaplan_meier.py",
