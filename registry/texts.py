@@ -22,7 +22,8 @@ class ApexText:
     """A domain: which generation of its tree is current, and what its fingerprints mean.
 
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
-    actions: in the order that counts in cell records refer to.
+    actions: in the order that counts in cell records refer to. keep_s: how old a version of the zone may be that
+    certainty rests on, as what it says is kept so long in its place; None where nothing ever changes in place.
     """
 
     generation: int
@@ -31,9 +32,11 @@ class ApexText:
     dimension: int
     actions: tuple[str, ...]
     schema_url: str | None = None
+    keep_s: int | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
+        keep = [] if self.keep_s is None else [f"keep={self.keep_s}"]
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
         return _strings(
             [
@@ -42,6 +45,7 @@ class ApexText:
                 f"space={self.space.hex()}",
                 f"schema={self.schema.hex()}",
                 f"d={self.dimension}",
+                *keep,
                 *url,
                 *(f"action={action}" for action in self.actions),
             ]
@@ -58,6 +62,7 @@ class ApexText:
             dimension=fields.integer("d"),
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
+            keep_s=None if fields.optional("keep") is None else fields.integer("keep"),
         )
         if not 1 <= text.dimension <= MAX_DIMENSION:
             raise LookupFailed(f"the domain's TXT: d={text.dimension}, 1 to {MAX_DIMENSION} are possible")

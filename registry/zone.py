@@ -49,7 +49,7 @@ class Publication:
     """All that is published of a domain. space, schema: digests of 32 octets.
 
     generations: complete trees by number, each with a root cell; `current` is among them, or 0 where there are
-    none. A generation's mapping is never changed after it has been published. networks: by name.
+    none. A generation's mapping is never changed after it has been published. networks: by name. keep_s: see ApexText.
     """
 
     naming: Naming
@@ -61,6 +61,7 @@ class Publication:
     current: int
     networks: Mapping[str, NetworkEntry]
     schema_url: str | None = None
+    keep_s: int | None = None
 
     @property
     def text(self) -> ApexText:
@@ -72,6 +73,7 @@ class Publication:
             dimension=self.dimension,
             actions=self.actions,
             schema_url=self.schema_url,
+            keep_s=self.keep_s,
         )
 
 
