@@ -87,11 +87,13 @@ class Press:
         domains: Sequence[str],
         keep_s: float,
         margin_s: float = 0.0,
+        top: str | None = None,
     ) -> None:
         """domains: all of the origin.
 
         keep_s: how long a version of the zone may be relied on after the next one; so long a generation is served
-        that ceased to be current. margin_s: how much longer what is replaced in a cell stays there.
+        that ceased to be current. margin_s: how much longer what is replaced in a cell stays there. top: see
+        Publication.
         """
         self.domain = domain
         self._members = {member.name: member for member in members if member.domain == domain.name}
@@ -99,6 +101,7 @@ class Press:
         self._ttls = ttls
         self._domains = domains
         self._keep_s = keep_s
+        self._top = top
         self._overlap_s = keep_s + margin_s
         self._tree: LivingTree | None = None
         self._number = 0  # the generation that the tree is of
@@ -179,7 +182,7 @@ class Press:
         Corrupt, RegionError or LookupFailed where it is not of this domain as it is now.
         """
         text, own = _text(zone), self._publication(0, {}).text
-        if replace(text, generation=0, schema_url=None) != replace(own, schema_url=None):
+        if replace(text, generation=0, schema_url=None, serial=None) != replace(own, schema_url=None, serial=None):
             raise Corrupt(f"{self.domain.name}: what was published is of another schema, or of other times to live")
         numbers = [int(label[2:]) for label in zone.branches if label[1:2] == b"g" and label[2:].isdigit()]
         expiry = {number: now + self._keep_s for number in numbers if number != text.generation}
@@ -306,6 +309,7 @@ class Press:
             networks=networks,
             schema_url=self.domain.schema_url,
             keep_s=int(self._keep_s),
+            top=self._top,
         )
 
     def _rendering(self, number: int) -> Rendering:

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
+from registry.cut import Cut
 from registry.edition import Edition, Held, Press
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
 from registry.journal import Journal
+from registry.signing import DsRecords, with_ds
 from registry.zone import Ttls, Zone, ZoneSet, origin_zone
 
 log = logging.getLogger(__name__)
@@ -76,11 +78,17 @@ class Publisher:
         ttls: Ttls | None = None,
         times: PublisherTimes | None = None,
         addresses: Sequence[str] = ("127.0.0.1",),
+        zone: str = "",
+        delegations: Sequence[Cut] = (),
+        ds: Callable[[], DsRecords] = dict,
         history: History | None = None,
     ) -> None:
-        """addresses: of the name server, for the origin's glue. history: beside the journal where left out.
+        """addresses: of the name server, for the topmost zone's glue. ds: the DS records of domains that are signed.
 
+        zone: what of the origin this registry serves, where that is not all: every domain lies below it.
+        delegations: names below the topmost zone that other registries serve.
         on_published: called after each publication with the apexes whose serial changed.
+        history: beside the journal where left out.
         """
         self._enrolment = enrolment
         self._journal = journal
@@ -88,6 +96,10 @@ class Publisher:
         self._ttls = ttls or Ttls()
         self._times = times or PublisherTimes()
         self._addresses = tuple(addresses)
+        self._top = f"{zone}.{enrolment.origin}" if zone else enrolment.origin
+        self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
+        self._delegations = tuple(delegations)
+        self._ds = ds
         self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
         domains = tuple(enrolment.domains)
         self._shelves = {
@@ -100,6 +112,7 @@ class Publisher:
                     domains,
                     self._keep_s,
                     self._times.margin_s,
+                    self._top,
                 )
             )
             for name, entry in enrolment.domains.items()
@@ -257,11 +270,13 @@ class Publisher:
             except Exception as error:  # whatever it is, the other domains go on
                 log.exception("%s: not published", name)
                 failures[name] = f"unforeseen {type(error).__name__}"
-        zones = [origin_zone(self._enrolment.origin, list(self._shelves), serial, self._ttls, self._addresses)]
+        zones = [origin_zone(self._top, self._below, serial, self._ttls, self._addresses, self._delegations)]
         for name, shelf in self._shelves.items():
             edition = editions.get(name, shelf.edition)
             if edition is not None:
                 zones.append(edition.zone)
+        records = self._ds()
+        zones = [with_ds(zone, records) for zone in zones]
         steps = [(self._known.get(zone.apex), zone) for zone in zones]
         steps = [(old, zone) for old, zone in steps if old is not zone]
         try:
