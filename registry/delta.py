@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from registry.names import Branch, Names, Node
 from registry.rrset import RRset
 from registry.wire import SOA, name_to_wire
-from registry.zone import Branch, Node, Zone
+from registry.zone import Zone
 
 Record = tuple[bytes, int, int, bytes]  # owner name in wire form, type, TTL in seconds, RDATA
 
@@ -50,13 +51,10 @@ def between(before: Zone, after: Zone) -> Delta:
 
 def _changed(old: Branch, new: Branch) -> Iterator[tuple[bytes, Node, Node]]:
     """Names whose RRsets differ: labels, the old ones, the new ones."""
-    for labels, node in old.items():
-        other = new.get(labels, ())
-        if other is not node and other != node:
-            yield labels, node, other
-    for labels, node in new.items():
-        if labels not in old and node:
-            yield labels, (), node
+    for labels in old.differing(new) if isinstance(old, Names) and isinstance(new, Names) else old.keys() | new.keys():
+        left, come = old.get(labels) or (), new.get(labels) or ()
+        if left is not come and left != come:
+            yield labels, left, come
 
 
 def _node_records(owner: bytes, node: Node) -> dict[Record, None]:
