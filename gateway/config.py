@@ -55,6 +55,14 @@ class TtlSection(Section):
     negative: Ttl = 10
 
 
+class SoaSection(Section):
+    """How often secondaries look for what they were not told, and how long they serve without the registry."""
+
+    refresh: Ttl = 30
+    retry: Ttl = 10
+    expire: Ttl = 86_400
+
+
 class RegistrySection(Section):
     dns: Address
     http: Address
@@ -64,6 +72,7 @@ class RegistrySection(Section):
     subtrees: Mapping[Name, SubtreeSection] = {}
     parents: Mapping[DomainName, ParentSection] = {}
     ttl: TtlSection = TtlSection()
+    soa: SoaSection = SoaSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
     keys: Mapping[Name, KeySection] = {}

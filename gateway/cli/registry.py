@@ -51,7 +51,15 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         if name in config.served
     ]
     ttl = section.ttl
-    ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
+    ttls = Ttls(
+        apex=ttl.apex,
+        cell=ttl.cell,
+        endpoint=ttl.endpoint,
+        soa_minimum=ttl.negative,
+        soa_refresh=section.soa.refresh,
+        soa_retry=section.soa.retry,
+        soa_expire=section.soa.expire,
+    )
     journal = Journal(config.data_dir / "registry")
     try:
         members = [_member(config, each) for each in config.networks.values()]
