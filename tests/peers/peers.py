@@ -25,10 +25,11 @@ SHIPPED = Path(__file__).parent.parent.parent / "examples" / "peers"
 PACKAGES = {
     "knotd": "knot", "knotc": "knot", "keymgr": "knot-dnsutils", "kzonecheck": "knot-dnssecutils",
     "kdig": "knot-dnsutils", "nsd": "nsd", "nsd-checkzone": "nsd", "named": "bind9",
-    "named-checkzone": "bind9-utils", "delv": "bind9-dnsutils", "dig": "bind9-dnsutils",
+    "named-checkzone": "bind9-utils", "dnssec-verify": "bind9-utils",
+    "delv": "bind9-dnsutils", "dig": "bind9-dnsutils",
     "ldns-verify-zone": "ldnsutils", "zonemaster-cli": "zonemaster-cli", "unshare": "util-linux", "ip": "iproute2",
 }  # fmt: skip
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
 _T = TypeVar("_T")
 
