@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from gateway import transferring
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
-from gateway.transferring import KeySection, SecondarySection, unknown_keys
-from registry.catalog import catalog_name
+from gateway.transferring import KeySection, SecondarySection
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
@@ -78,7 +78,7 @@ class RegistrySection(Section):
     keys: Mapping[Name, KeySection] = {}
     secondaries: Mapping[Name, SecondarySection] = {}
     ds: Path | None = None
-    addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
+    servers: Mapping[Name, Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)]] = {}
 
     @property
     def top(self) -> str:
@@ -263,12 +263,7 @@ def _check(parsed: _File) -> list[Fault]:
     """What does not fit together in a file of the right form."""
     return [
         *faults(parsed.registry, list(parsed.domains)),
-        *unknown_keys(parsed.registry.keys, parsed.registry.secondaries),
-        *(
-            (("domains", domain), f"{catalog_name(parsed.registry.top)} is the catalog of zones; choose another name")
-            for domain in parsed.domains
-            if f".{domain}.{parsed.registry.origin}".endswith(f".{catalog_name(parsed.registry.top)}")
-        ),
+        *transferring.faults(parsed.registry, list(parsed.domains)),
     ]
 
 

@@ -104,8 +104,14 @@ class Peer:
         text = (SHIPPED / self.shipped).read_text()
         if self.name == "nsd":
             text = _each_domain(text, self.words["DOMAINS"].split())
-        given = {"DIR": str(self.home), "LISTEN-HOST": "127.0.0.1", "LISTEN-PORT": str(self.port),
-                 "LISTEN": f"127.0.0.1@{self.port}", **self.words}  # fmt: skip
+        given = {
+            "PORT": str(self.port),
+            "DIR": str(self.home),
+            "LISTEN-HOST": "127.0.0.1",
+            "LISTEN-PORT": str(self.port),
+            "LISTEN": f"127.0.0.1@{self.port}",
+            **self.words,
+        }
         for word in sorted(given, key=len, reverse=True):
             text = text.replace(word, given[word])
         self.configuration.write_text(text)
