@@ -18,13 +18,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from gateway import transferring
+from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
 from gateway.transferring import KeySection, SecondarySection
+from registry.anchor import Anchors
+from registry.clock import Clock
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
+from registry.limiter import RATE
 from registry.schema import Schema
+from registry.source import Source
 from registry.tsig import TsigKey
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
@@ -75,6 +80,7 @@ class RegistrySection(Section):
     soa: SoaSection = SoaSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    udp_rate: Annotated[float, Field(gt=0)] = RATE
     keys: Mapping[Name, KeySection] = {}
     secondaries: Mapping[Name, SecondarySection] = {}
     ds: Path | None = None
@@ -112,6 +118,7 @@ class NetworkSection(Section):
 
 class GatewaySection(Section):
     listen: Address
+    resolver: ResolverSection = ResolverSection()
     deadline: Seconds = 1.0
     cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -172,10 +179,21 @@ class FederationConfig:
 
     def keys(self) -> dict[str, TsigKey]:
         """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
+        return {name: self._key(name) for name in self.registry.keys}
+
+    def _key(self, name: str) -> TsigKey:
         try:
-            return {name: section.key(name, self._here) for name, section in self.registry.keys.items()}
+            return self.registry.keys[name].key(name, self._here)
         except ConfigError as error:
             raise ConfigError(f"{self.file}: {error.detail}") from None
+
+    def source(self, clock: Clock) -> Source:
+        """Who carries the registry's records to the gateway, started. Raises ConfigError."""
+        resolver = self.gateway.resolver
+        key = self._key(resolver.key) if resolver.key is not None else None
+        anchors = None if resolver.anchor is None else Anchors.from_file(self._here / resolver.anchor[len("file:") :])
+        zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
+        return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
 
     @property
     def ds_file(self) -> Path | None:
@@ -264,6 +282,7 @@ def _check(parsed: _File) -> list[Fault]:
     return [
         *faults(parsed.registry, list(parsed.domains)),
         *transferring.faults(parsed.registry, list(parsed.domains)),
+        *_unknown_key(parsed),
     ]
 
 
@@ -273,3 +292,11 @@ def _label(value: Value) -> str:
         return "unknown"
     text = str(value).removesuffix(".0").lower()
     return re.sub(r"[^a-z0-9]+", "-", text.replace("+", " plus")).strip("-") or "unknown"
+
+
+def _unknown_key(parsed: _File) -> list[Fault]:
+    name = parsed.gateway.resolver.key
+    if name is None or name in parsed.registry.keys:
+        return []
+    known = ", ".join(parsed.registry.keys) or "none yet"
+    return [(("gateway", "resolver", "key"), f"{name!r} is not among registry.keys: {known}")]

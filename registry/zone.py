@@ -96,15 +96,25 @@ class Zone:
     cuts: Mapping[bytes, RRset]
     sources: Mapping[bytes, tuple[object, ...]] = field(default_factory=dict)
     negative: bytes = field(init=False)  # the SOA record of negative answers, without its owner
+    _lengths: tuple[int, ...] = field(init=False)  # of the keys of `branches`, in octets
 
     def __post_init__(self) -> None:
         # RFC 2308 section 3: the SOA of a negative answer lives for the lesser of its TTL and its minimum.
         object.__setattr__(self, "negative", fixed(SOA, min(self.ttls.apex, self.ttls.soa_minimum), self.soa))
+        object.__setattr__(self, "_lengths", tuple({len(branch) for branch in self.branches}))
 
     def find(self, labels: bytes, branch: bytes) -> Node | None:
         """The RRsets at the name; () at an empty non-terminal, None where there is no such name."""
         names = self.branches.get(branch)
         return None if names is None else names.get(labels)
+
+    def published(self, labels: bytes) -> Node | None:
+        """As `find`, for those who have not looked where labels start; None too for what is no sequence of labels."""
+        for length in self._lengths:
+            names = self.branches.get(labels[-length:] if length else b"")
+            if names is not None and (node := names.get(labels)) is not None:
+                return node
+        return None
 
     def with_serial(self, serial: int) -> Zone:
         """The same zone under another serial; costs nothing that grows with the zone."""
@@ -127,6 +137,7 @@ class ZoneSet:
 
     def __init__(self, zones: Iterable[Zone] = ()) -> None:
         self.by_apex: dict[bytes, Zone] = {name_to_wire(zone.apex): zone for zone in zones}
+        self.lengths = sorted({len(apex) for apex in self.by_apex}, reverse=True)  # of the apexes, in octets
 
 
 def origin_zone(
