@@ -223,6 +223,24 @@ async def test_the_next_server_answers_where_the_first_is_gone_silent_or_refuses
     assert good.asked
 
 
+async def test_no_of_an_authority_is_final(field: Field) -> None:
+    await field.serve(ROOT, APEX, "@ IN SVCB 1 a\n")
+    second = await field.serve(OTHER, APEX, CRASH)
+    assert (await refusal(field.walk(ROOT, OTHER))).where == {"rcode": "NODATA", "ttl_s": 10}
+    assert not second.asked
+
+
+async def test_an_soa_of_another_zone_is_no_answer(field: Field) -> None:
+    """Asked for the DS of a zone, whose enclosing zone is to be found by its SOA."""
+
+    def lie(response: dns.message.Message) -> None:
+        for each in response.authority:
+            each.name = dns.name.from_text("internal.")
+
+    await field.serve(ROOT, ORIGIN, "x.vehicles IN TXT x\n", edit=lie)
+    assert "answers with an SOA of internal." in (await refusal(field.walk(), question(APEX, DS))).detail
+
+
 async def test_all_servers_failing_are_all_named(field: Field) -> None:
     error = await refusal(field.walk(ROOT, OTHER))
     assert error.where["rcode"] == "UNREACHABLE"

@@ -291,6 +291,14 @@ def test_differences_lead_to_the_same_copy_as_the_whole(versions: list[set[Recor
     assert (copy.serial, len(copy)) == (len(versions), len(expected))
 
 
+def test_a_difference_from_another_serial_changes_nothing() -> None:
+    copy = ZoneCopy("a.", soa_record(1))
+    fits = (1, [], soa_record(2)[3], [(APEX, TXT, 30, b"x")])
+    with pytest.raises(LookupFailed, match="does not fit"):
+        copy.apply([fits, (3, [], soa_record(4)[3], [])])
+    assert (copy.serial, len(copy)) == (1, 1)
+
+
 def test_a_zone_is_held_at_about_its_size_on_the_wire() -> None:
     [zone] = [each for each in zone_set().by_apex.values() if each.apex == NAMING.apex]
     copy = copy_of(zone)
