@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.candidates import Candidate
 from gateway.certificate import Certificate
 from gateway.disposition import Outcome
-from gateway.merge import Candidate
 from regional.packet import node_text
 
 VERSION = 1
