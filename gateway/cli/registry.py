@@ -15,6 +15,7 @@ from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.errors import ConfigError
 from registry.journal import Journal
 from registry.keys import public_from_text
+from registry.limiter import Limiter
 from registry.nameserver import NameServer
 from registry.notify import Notifier
 from registry.primary import Primary
@@ -73,7 +74,8 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         primary = Primary(
             publisher.zones, clock, config.keys().values(), publisher.history.since, lambda: ZoneSet([catalog])
         )
-        server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary)
+        limiter = Limiter(clock.monotonic, section.udp_rate)
+        server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary, limiter=limiter)
         await server.start()
         try:
             async with (
