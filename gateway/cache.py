@@ -38,11 +38,15 @@ MAX_PREFETCHES = 64  # of those, under way
 
 @dataclass(frozen=True, slots=True)
 class Kept(Generic[Value]):
-    """A value with the zone serial that it is at least as new as (0: not known). stale: its time to live is over."""
+    """A value with the zone serial that it is at least as new as (0: not known). stale: its time to live is over.
+
+    newest: the serial that it is at most as new as; 0: as `serial`.
+    """
 
     value: Value
     serial: int
     stale: bool = False
+    newest: int = 0
 
 
 @dataclass(slots=True)
@@ -163,7 +167,7 @@ class Cache:
             now = self._clock.monotonic()
             ttl_s = min(looked.ttl_s, MAX_TTL_S)
             expires = now + ttl_s
-            kept = Kept(looked.value, looked.serial, looked.stale)
+            kept = Kept(looked.value, looked.serial, looked.stale, looked.newest)
             size = ENTRY_BYTES + weight(looked.value)
             entry = _Entry(expires, kept, None, expires + self._stale_s, size)
             entry.renew, entry.renew_at = look_up, expires - PREFETCH_SHARE * ttl_s

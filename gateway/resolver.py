@@ -24,6 +24,7 @@ class Tree:
     apex: ApexText
     serial: int
     stale: bool = False
+    newest: int = 0
 
 
 class Resolver:
@@ -44,7 +45,7 @@ class Resolver:
             return cast(Looked[object], await self._lookups.apex(naming, LOOKUP_TIMEOUT_S))
 
         kept = await self._cache.get(("apex", naming.apex), look_up, timeout_s)
-        return Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale)
+        return Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale, kept.newest)
 
     def cached_cell(self, tree: Tree, address: Address) -> Kept[Cell] | None:
         """The cell if it is in the cache. Raises LookupFailed for a failure still remembered."""
@@ -58,7 +59,7 @@ class Resolver:
             looked = await self._lookups.cell(
                 tree.naming, apex.generation, address, apex.actions, apex.dimension, LOOKUP_TIMEOUT_S
             )
-            return Looked(Cell(looked.value, apex.dimension), looked.ttl_s, looked.serial, looked.stale)
+            return Looked(Cell(looked.value, apex.dimension), looked.ttl_s, looked.serial, looked.stale, looked.newest)
 
         return cast(Kept[Cell], await self._cache.get(self._cell_key(tree, address), look_up, timeout_s))
 

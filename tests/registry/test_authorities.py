@@ -272,6 +272,18 @@ async def test_one_secondary_lags_and_the_serial_tells(field: Field) -> None:
     await fresh.close()
 
 
+async def test_the_registrys_own_serial_counts_where_the_apex_tells_it(field: Field) -> None:
+    """A server that signs counts serials of its own."""
+    await field.serve(ROOT, APEX, '@ 10 IN TXT "v=kindred1" "serial=1799999990"\n', 1_800_000_500)
+    assert (await field.walk().find(APEX, ASKED, TIMEOUT_S)).serial == 1_799_999_990
+
+
+@pytest.mark.parametrize("serial", ["", "-1", "x", "12345678901"])
+async def test_a_serial_that_is_none_is_refused(field: Field, serial: str) -> None:
+    await field.serve(ROOT, APEX, f'@ 10 IN TXT "v=kindred1" "serial={serial}"\n')
+    assert (await refusal(field.walk())).where["rcode"] == "GARBAGE"
+
+
 async def test_connections_do_not_pile_up(field: Field) -> None:
     walk = field.walk()
     for number in range(3 * MAX_CHANNELS):
