@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gateway.age import Ages
 from gateway.answer import Answer, Asked, WalkReport
 from gateway.arrivals import Arrivals
 from gateway.asking import Asking
@@ -38,6 +39,8 @@ WARNINGS = {
     "left-out": "The mode stopped before the neighbours were proved complete; see expected_recall.",
     "nobody-covers": "No network covers this domain yet.",
     "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
+    "age-unknown": "The registry's records came through a cache that is not ours, unsigned: their age is not known.",
+    "apart": "What was read of the registry may be of times further apart than it keeps what it replaces.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
@@ -62,7 +65,8 @@ class Journey:
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
         self._gone = False
-        self._as_of = tree.serial
+        self._ages = Ages()
+        self._ages.take(tree.naming.apex, tree.serial, tree.newest, tree.apex.keep_s)
         self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
@@ -162,8 +166,9 @@ class Journey:
             arms=asking.arms,
             k=asking.question.k,
             nobody_covers=not self.tree.apex.generation,
-            as_of=self._as_of,
+            as_of=self._ages.as_of,
             stale=self._stale,
+            apart=self._ages.apart,
             coverage=self._relied(),
         )
         return Answer(
@@ -241,7 +246,7 @@ class Journey:
                 self._walk.could_not_open(address, looked.detail)
                 self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
-                self._as_of = min(self._as_of, looked.serial)
+                self._ages.take(self.tree.naming.apex, looked.serial, looked.newest, self.tree.apex.keep_s)
                 self._stale = self._stale or looked.stale
                 opened.append((address, looked.value))
         self._walk.opened(opened)
@@ -307,6 +312,10 @@ class Journey:
             codes.append("left-out" if by_mode and self._asking.question.mode != "exact" else "incomplete")
         if certificate.stale:
             codes.append("stale")
+        if not certificate.as_of:
+            codes.append("age-unknown")
+        if certificate.apart:
+            codes.append("apart")
         if not self.tree.apex.generation:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:
