@@ -14,7 +14,7 @@ from registry.cut import Cut
 from registry.errors import ConfigError, RegionError
 from registry.record import encode_cell
 from registry.rrset import RRset, address_rrsets, fixed, rrset, soa_rdata, txt_rdata, uri_rdata
-from registry.texts import ApexText, NetworkText
+from registry.texts import ApexText, NetworkText, serial_string
 from registry.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
 
 MAX_CELL_BYTES = 16 * 1024
@@ -119,7 +119,8 @@ class Zone:
     def with_serial(self, serial: int) -> Zone:
         """The same zone under another serial; costs nothing that grows with the zone."""
         soa = self.soa[:-20] + (serial & MAX_SERIAL).to_bytes(4, "big") + self.soa[-16:]
-        node = (rrset(SOA, self.ttls.apex, [soa]), *self.branches[b""][b""][1:])
+        told = (_with_serial(each, self.serial, serial) for each in self.branches[b""][b""][1:])
+        node = (rrset(SOA, self.ttls.apex, [soa]), *told)
         return replace(self, serial=serial, soa=soa, branches={**self.branches, b"": {b"": node}})
 
     def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
@@ -183,7 +184,7 @@ def domain_zone(
         raise RegionError(f"{naming.domain}: generation {publication.current} is current but not among the published")
     top = publication.top or naming.origin
     soa, node = _apex(top, serial, ttls)
-    text = rrset(TXT, ttls.apex, [txt_rdata(publication.text.strings())])
+    text = rrset(TXT, ttls.apex, [txt_rdata(replace(publication.text, serial=serial).strings())])
     branches: dict[bytes, Branch] = {b"": {b"": (*node, text)}}
     sources: dict[bytes, tuple[object, ...]] = {}
     for generation, cells in publication.generations.items():
@@ -212,6 +213,15 @@ def _apex(top: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
     soa = soa_rdata(f"ns.{top}", f"hostmaster.{top}", timers)
     servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{top}")])
     return soa, (rrset(SOA, ttls.apex, [soa]), servers)
+
+
+def _with_serial(each: RRset, before: int, serial: int) -> RRset:
+    """The apex's TXT says its serial; other RRsets are as they were."""
+    if each.rtype != TXT:
+        return each
+    old, new = txt_rdata([serial_string(before)]), txt_rdata([serial_string(serial)])
+    [(ttl, rdata)] = each.rdatas()
+    return rrset(TXT, ttl, [rdata.replace(old, new, 1)])
 
 
 def _with_cuts(branches: Mapping[bytes, Branch], nodes: Mapping[bytes, Node], apex: str) -> Mapping[bytes, Branch]:
