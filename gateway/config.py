@@ -10,12 +10,14 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from regional.engines.address import EngineAddress, secret
 from registry.coverage import DomainName
 from registry.errors import ConfigError
 from registry.schema import Schema
@@ -102,9 +104,41 @@ class HashSplit(_Section):
     parts: Annotated[int, Field(ge=1, le=10_000)]
 
 
+EMBEDDED: Final = "embedded"
+
+
+class EngineSection(_Section):
+    """`embedded`, or a server's address; with user and password (as file: or env:) and ca where it is guarded."""
+
+    at: str
+    user: str | None = None
+    password: Annotated[str, Field(pattern=r"^(file|env):.")] | None = None
+    ca: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the registry tells of it."""
+        return self.at.partition(":")[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        return {"at": value} if isinstance(value, str) else value
+
+    @field_validator("at")
+    @classmethod
+    def _readable(cls, at: str) -> str:
+        if at != EMBEDDED:
+            try:
+                EngineAddress.parse(at, "network")
+            except ConfigError as error:
+                raise ValueError(error.detail) from None
+        return at
+
+
 class NetworkSection(_Section):
     domain: DomainName
-    engine: Literal["embedded"] = "embedded"
+    engine: EngineSection = EngineSection(at=EMBEDDED)
     listen: Address
     process: str | None = None
     key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
@@ -134,12 +168,24 @@ class NetworkConfig(_Section):
 
     name: str
     domain: str
-    engine: str
+    engine: EngineSection
     listen: Address
     process: str
     key: str | None
     data: Path | None
     where: Mapping[str, Any]
+
+    def address(self, here: Path) -> EngineAddress | None:
+        """Where its engine's server is, files taken from `here`; None for the embedded one. Raises ConfigError."""
+        engine = self.engine
+        if engine.at == EMBEDDED:
+            return None
+        return replace(
+            EngineAddress.parse(engine.at, self.name),
+            user=engine.user,
+            password=None if engine.password is None else secret(engine.password, here),
+            ca=None if engine.ca is None else here / engine.ca,
+        )
 
     @property
     def endpoint(self) -> str:
@@ -156,8 +202,8 @@ class FederationConfig:
         self.registry = parsed.registry
         self.domains = parsed.domains
         self.gateway = parsed.gateway
-        self._here = Path(text.file).parent
-        self.data_dir = self._here / parsed.data_dir
+        self.here = Path(text.file).parent
+        self.data_dir = self.here / parsed.data_dir
         self.networks: dict[str, NetworkConfig] = {}
         for pattern, section in parsed.networks.items():
             place = f"{text.file}:{text.line(('networks', pattern))}: networks.{pattern}"
@@ -171,7 +217,7 @@ class FederationConfig:
 
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
-        return {name: Schema.from_yaml(self._here / section.schema_) for name, section in self.domains.items()}
+        return {name: Schema.from_yaml(self.here / section.schema_) for name, section in self.domains.items()}
 
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
@@ -230,7 +276,7 @@ class FederationConfig:
                 listen=section.listen,
                 process=section.process or name,
                 key=section.key,
-                data=self._here / section.data if section.data is not None else None,
+                data=self.here / section.data if section.data is not None else None,
                 where=where,
             )
 

@@ -12,7 +12,7 @@ from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.partition import Partition
-from tests.engines.servers import NatsServers, Servers
+from tests.engines.servers import EtcdServers, NatsServers, RedisServer, Servers
 
 D = 8
 HOME = Home("tests", b"12345678", "net")
@@ -78,4 +78,21 @@ class Nats(Served):
         self.servers = NatsServers(home)
 
 
-KINDS = [Embedded, Nats]
+class Etcd(Served):
+    name = "etcd"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.servers = EtcdServers(home)
+
+
+class RedisKind(Served):
+    name = "redis"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.servers = RedisServer(home)
+
+
+SERVED = [Nats, Etcd, RedisKind]
+KINDS = [Embedded, *SERVED]
