@@ -99,7 +99,7 @@ class EtcdBacking:
 
     async def bucket(self, number: int) -> list[bytes]:
         """All that is kept in a bucket, as of one revision."""
-        return [_bytes(each["value"]) async for _, page in self._pages(b"%04d/" % number) for each in page]
+        return [_bytes(each.get("value", "")) async for _, page in self._pages(b"%04d/" % number) for each in page]
 
     async def watch(self, after: int | None = None) -> Watch:
         """All keys of this version, then each change; a position is a revision."""

@@ -105,6 +105,7 @@ class EtcdLink:
         if self._address.user is not None:
             await self._log_in()
         alive = asyncio.create_task(self._stay(at))
+        reading: asyncio.Task[bytes] | None = None
         try:
             async with self._post(at, "watch", body) as response:
                 if response.status != 200:
@@ -115,7 +116,6 @@ class EtcdLink:
                     reading = asyncio.create_task(_next(chunks))
                     await asyncio.wait({reading, alive}, return_when=asyncio.FIRST_COMPLETED)
                     if not reading.done():
-                        await end(reading)
                         await alive
                     chunk = reading.result()
                     if not chunk:
@@ -131,6 +131,8 @@ class EtcdLink:
             raise Unavailable(f"{self._bases[at]}: {type(error).__name__}") from None
         finally:
             await end(alive)
+            if reading is not None:
+                await end(reading)
 
     async def _stay(self, at: int) -> None:
         """Ask the watched server every second for what only a majority knows. Raises Unavailable when it does not."""

@@ -115,7 +115,7 @@ class NatsWriter:
             async with asyncio.timeout(self._patience_s):
                 return await job.done
         except TimeoutError:
-            raise Unavailable("the servers have not acknowledged it in time; deposit it again") from None
+            raise Unavailable(f"{self._link.where} has not acknowledged it in time; deposit it again") from None
 
     async def _run(self) -> None:
         while True:

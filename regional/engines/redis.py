@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
 
@@ -118,6 +120,7 @@ class RedisBacking:
             "db": int(self._address.options.get("db", "0")),
             "username": self._address.user,
             "password": self._address.password,
+            "retry": Retry(NoBackoff(), 0),  # `_attempt` does, until patience ends
             "socket_timeout": _REPLY_S,
             "socket_connect_timeout": _REPLY_S,
         }
@@ -195,7 +198,7 @@ class RedisBacking:
         try:
             while True:
                 stirred.clear()
-                told, _ = await self._run(_CHANGES, str(position), str(_PAGE))
+                told = await self._changes(position)
                 if int(told[0]) < position:  # it holds less than it did: restored from a backup, or failed over
                     position, afresh, complete = 0, True, False
                     continue
@@ -213,6 +216,13 @@ class RedisBacking:
                     stirs.result()
         finally:
             await end(stirs)
+
+    async def _changes(self, after: int) -> Any:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                return (await self._run(_CHANGES, str(after), str(_PAGE)))[0]
+        except TimeoutError:
+            raise Unavailable(f"silent for {SILENCE_S:g} s") from None
 
     async def _stirs(self, redis: Redis, stirred: asyncio.Event) -> None:
         """Say when something has been written. Raises Unavailable where the connection is lost."""

@@ -174,8 +174,9 @@ class EtcdServers(Servers):
 
     scheme = "etcd"
 
-    def __init__(self, home: Path, n: int = 3) -> None:
+    def __init__(self, home: Path, n: int = 3, guarded: bool = False) -> None:
         super().__init__(home)
+        self._guarded = guarded
         program = need("etcd", "etcd-server")
         clients, peers = some_ports(n), some_ports(n)
         cluster = ",".join(f"e{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
@@ -187,6 +188,16 @@ class EtcdServers(Servers):
                 "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster, "--initial-cluster-state", "new",
             ]  # fmt: skip
             self.processes.append(Process(command, home / f"etcd{number}.log", clients[number]))
+
+    def start(self) -> None:
+        super().start()
+        if self._guarded:
+            base = f"http://127.0.0.1:{self.processes[0].port}/v3/auth"
+            for user, password in (("root", "secret"), ("kindred", "right")):
+                _says(f"{base}/user/add", json.dumps({"name": user, "password": password}).encode())
+                _says(f"{base}/user/grant", json.dumps({"user": user, "role": "root"}).encode())
+            _says(f"{base}/enable", b"{}")
+            self._guarded = False
 
     def ready(self) -> bool:
         return all(_says(f"http://127.0.0.1:{each.port}/health").get("health") == "true" for each in self.processes)
@@ -205,13 +216,15 @@ class RedisServer(Servers):
 
     scheme = "redis"
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, options: str = "") -> None:
         super().__init__(home)
         program = need("redis-server", "redis-server")
         (port,) = some_ports(1)
+        file = home / "redis.conf"
+        file.write_text(options)
         command = [
-            program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home), "--appendonly", "yes",
-            "--appendfsync", "always", "--save", "", *options,
+            program, str(file), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home), "--appendonly", "yes",
+            "--appendfsync", "always", "--save", "",
         ]  # fmt: skip
         self.processes.append(Process(command, home / "redis.log", port))
 
