@@ -61,7 +61,7 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         async with Connections() as connections:
-            lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
+            lookups = Lookups(settings.source(clock))
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,
@@ -94,6 +94,8 @@ class Federation:
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
+        if question.corroborate and asking.schema.actions and deadline.remaining():
+            await journey.corroborate()
         if journey.found > THREAD_ABOVE:
             return await asyncio.to_thread(journey.answer)
         return journey.answer()

@@ -22,6 +22,7 @@ from gateway.expectation import Array
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Merge
 from gateway.neighbours import Neighbours
+from gateway.opinions import Heard, opinions
 from gateway.outlook import Standing
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
@@ -67,6 +68,7 @@ class Journey:
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
         self._under_way: Arrivals[Opened | Answered] = Arrivals()
+        self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
         """Until nothing is left to do, or the deadline has passed."""
@@ -82,6 +84,15 @@ class Journey:
                         self._take_cells([result])
         finally:
             await self._under_way.cancel()
+
+    async def corroborate(self) -> None:
+        """Hear from each network that has answered what it says by itself."""
+        heard = [
+            Heard(answered, whole=self._asking.per == "action" and not self._within[name])
+            for name, answered in self._answered.items()
+            if answered.reply is not None
+        ]
+        self._opinions = await opinions(self._asking, self._fanout, heard)
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -134,7 +145,7 @@ class Journey:
         asking = self._asking
         self._drop_the_faulty()
         neighbours = self._merge.nearest()
-        columns = self._columns(neighbours)
+        columns = neighbours.columns(asking.schema.dimension, asking.question.k, asking.per, self._merge.kths())
         actions = asking.actions or asking.schema.actions
         standing = self._plan.standing()
         outcomes = {name: answered.outcome for name, answered in self._answered.items()}
@@ -179,6 +190,7 @@ class Journey:
                 actions=actions,
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
+                opinions=self._opinions,
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
@@ -287,23 +299,6 @@ class Journey:
                 outcome = Outcome(Disposition.SKIPPED, reason)
             listed.append(Asked(name, outcome, contributed[name]))
         return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
-
-    def _columns(self, neighbours: Candidates) -> Neighbours:
-        arms = self._asking.arms
-        details = neighbours.details()
-        return Neighbours(
-            distance=np.sqrt(neighbours.distance2),
-            points=neighbours.points(self._asking.schema.dimension),
-            action=neighbours.actions(),
-            network=neighbours.networks(),
-            node=neighbours.nodes(),
-            weight=np.array([each.weight for each in details], dtype=np.float64),
-            outcomes=tuple([each.outcomes for each in details]),
-            size=np.ones(len(neighbours), dtype=np.int64),
-            k=self._asking.question.k,
-            per="action" if arms != ("",) else "all",
-            radius={arm: kth for arm in arms if (kth := self._merge.kth(arm)) is not None},
-        )
 
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.cli.exits import Exit
 from gateway.cli.running import READY
 from gateway.config import FederationConfig
+from gateway.transferring import make_secret
 from registry.errors import Unavailable
 from registry.keys import SigningKey
 
@@ -125,8 +126,11 @@ class Processes:
 
 
 def make_keys(config: FederationConfig) -> None:
-    """A key for every network that has none yet; for one machine, where the operator is everybody."""
+    """A key for every network and every transfer that has none yet; for one machine, where one is everybody."""
     for network in config.networks.values():
         path = config.data_dir / "keys" / network.name
         if network.key is None and not path.exists():
             SigningKey.create(path)
+    for path in config.secret_files():
+        if not path.exists():
+            make_secret(path)
