@@ -147,18 +147,17 @@ def fit_temper(share: Array, count: Array, held: Array) -> float:
     return float(_TEMPERS[int(loss.argmin())]) - UNASKED
 
 
-def kth_bounds(lower: Array, upper: Array, counts: Array, k: int) -> tuple[Array, Array]:
-    """(a,) twice: between these lies the distance of the K-th packet of each arm, if the counts are right.
+def kth_bound(bound: Array, counts: Array, k: int) -> Array:
+    """(a,): the K-th packet's bound per arm, where counts (m, a) packets have bound (m,); infinite where fewer exist.
 
-    lower, upper: (m,) of the regions; counts: (m, a). Infinite where fewer than K are counted.
+    With lower bounds of distance, no K packets are nearer; with upper bounds, K packets are as near.
     """
-    ends = []
-    for bound in (lower, upper):
-        order = bound.argsort()
-        reached = counts[order].cumsum(axis=0) >= k
-        kth = bound[order][reached.argmax(axis=0)] if len(order) else np.zeros(counts.shape[1])
-        ends.append(np.where(reached.any(axis=0), kth, np.inf))
-    return ends[0], ends[1]
+    if not len(bound):
+        return np.full(counts.shape[1], np.inf)
+    order = bound.argsort()
+    reached = counts[order].cumsum(axis=0) >= k
+    result: Array = np.where(reached[-1], bound[order][reached.argmax(axis=0)], np.inf)
+    return result
 
 
 def kth_distance(
@@ -167,7 +166,7 @@ def kth_distance(
     """(a,): the distance within which k packets of each of a arms are expected; infinite where fewer exist.
 
     counts: (m, a) packets per region and arm. found: per arm the ascending distances of packets already known,
-    none of which is in `counts`. between: (a,) twice, where to look for it, see kth_bounds. Within the distance at
+    none of which is in `counts`. between: (a,) twice, where to look for it, see kth_bound. Within the distance at
     least k are expected, and hardly more. The logarithms of distance and number are nearly in proportion, so the number
     is counted at a few distances at once, then just below and above where that proportion says k, and in the middle.
     """
