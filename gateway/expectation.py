@@ -22,7 +22,8 @@ from scipy.special import ndtr
 Array = npt.NDArray[np.float64]
 
 TEMPER, TEMPER_SPREAD = 0.8, 0.2  # over the data sets of benchmarks/planner.py
-UNASKED = 0.12  # lower for networks not asked: those are left for last whose summaries err low
+UNASKED = 0.6  # of what the temper lacks to 1, lower for networks not asked: left for last, their summaries err low
+LEAST_TEMPER = 0.2
 _TEMPERS = np.linspace(0.3, 1.2, 46)
 # Of the search for a radius: where packets are counted first, as shares of the interval; how far aside of where K
 # should be they are counted then, time after time; what share more than K may be within it; how close is close enough.
@@ -137,14 +138,16 @@ def fit_temper(share: Array, count: Array, held: Array) -> float:
     """The power for the networks not asked, from the shares (m,) of regions of `count` packets of those that were,
     and how many these turned out to hold.
 
-    The most probable of a grid, less UNASKED: held is Poisson with mean count * share; before any data TEMPER, give
-    or take TEMPER_SPREAD.
+    The most probable of a grid: held is Poisson with mean count * share; before any data TEMPER, give or take
+    TEMPER_SPREAD. Where packets lie as the summaries say, at 1, it is also that of those not asked; the more they err,
+    the more do those that were left for last.
     """
     floored = np.maximum(share, 1e-12)
     mean = count[:, None] * tempered(floored[:, None], _TEMPERS)
     loss = (mean - held[:, None] * np.log(np.maximum(mean, 1e-12))).sum(axis=0)
     loss += ((_TEMPERS - TEMPER) / TEMPER_SPREAD) ** 2 / 2.0
-    return float(_TEMPERS[int(loss.argmin())]) - UNASKED
+    fitted = float(_TEMPERS[int(loss.argmin())])
+    return max(fitted - UNASKED * max(1.0 - fitted, 0.0), LEAST_TEMPER)
 
 
 def kth_bound(bound: Array, counts: Array, k: int) -> Array:
