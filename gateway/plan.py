@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.expectation import Array, kth_bounds
+from gateway.expectation import Array, kth_bound
 from gateway.merge import Merge
 from gateway.outlook import Flags, Outlook, Standing
 from gateway.question import Budget, Mode, Recall
@@ -83,7 +83,7 @@ class Plan:
         """
         if self._asked:
             return []
-        floor = kth_bounds(self._walk.lower, self._walk.lower, self._walk.counts, self._k)[0]
+        floor = kth_bound(self._walk.lower, self._walk.counts, self._k)
         return [cell for cell in self._walk.wanted(floor) if cell not in self._opening]
 
     def next(self, soft: bool) -> Steps:
