@@ -24,6 +24,7 @@ from benchmarks.continents import endpoint_of
 from benchmarks.coverages import REGIONS, draw
 from benchmarks.grown import Grown, K
 from benchmarks.report import ROOT, Figure, Report, number
+from benchmarks.updates import updates
 from gateway.merge import RADIUS_SLACK
 from gateway.question import Mode, Recall
 
@@ -31,8 +32,9 @@ ISSUE = 4
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 DEFAULT_LARGEST = 100_000
 POPULATIONS = ("flights", "diamonds", "dense")
-QUESTIONS = {"flights": 200, "diamonds": 100, "dense": 24}  # resolved; each twice
-ANSWERED = {"flights": 40, "diamonds": 24, "dense": 8}  # asked to the end
+QUESTIONS = {"flights": 100, "diamonds": 50, "dense": 12}  # resolved; each twice
+ANSWERED = {"flights": 24, "diamonds": 16, "dense": 6}  # asked to the end
+UPDATES = 5
 MODES: tuple[Mode, ...] = ("exact", Recall(recall=0.99))
 HOME = ROOT / "build" / "scale"
 PICTURE = ROOT / "docs" / "scale.png"
@@ -90,6 +92,11 @@ def _published(report: Report, population: str, grown: Grown) -> None:
     report.add(Figure(ISSUE, "3", f"{title}: depth of the tree", grown.depth, "levels"))
     report.add(Figure(ISSUE, "3", f"{title}: tree built", grown.seconds_tree, "s of processor"))
     report.add(Figure(ISSUE, "3", f"{title}: zone rendered", grown.seconds_zone, "s of processor"))
+    changed = updates(grown, UPDATES)
+    seconds, cells, octets = np.mean([[each.seconds, each.cells, each.octets] for each in changed], axis=0).tolist()
+    report.add(Figure(ISSUE, "3", f"{title}: one coverage changed", seconds * 1000, "ms of processor"))
+    report.add(Figure(ISSUE, "3", f"{title}: cells changed with one coverage", cells, "cells"))
+    report.add(Figure(ISSUE, "3", f"{title}: IXFR of one changed coverage", octets / 1024, "KiB"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     report.add(Figure(ISSUE, "3", f"{title}: most memory so far, coverages and packets included", peak, "GiB"))
 

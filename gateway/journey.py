@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,7 @@ class Journey:
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
         self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+        self._prepared: dict[str, asyncio.Task[None]] = {}
         self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
@@ -88,9 +90,10 @@ class Journey:
                     else:
                         self._take_cells([result])
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            left: list[asyncio.Task[Any]] = [*self._tasks, *self._prepared.values()]
+            for each in left:
+                each.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def corroborate(self) -> None:
         """Hear from each network that has answered what it says by itself."""
@@ -211,6 +214,9 @@ class Journey:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
                 self._tasks.add(asyncio.create_task(self._ask(ask)))
+            for network in steps.soon:
+                if network not in self._prepared:
+                    self._prepared[network] = asyncio.create_task(self._fanout.prepare(network))
             at_hand: list[Opened] = []
             for address in steps.open:
                 looked = self._at_hand(address)
