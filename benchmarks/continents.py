@@ -20,6 +20,7 @@ import orjson
 
 from benchmarks.grown import ISSUED, NAMING, Grown, K
 from benchmarks.virtual import Server, VirtualClock, VirtualLoop
+from gateway.cache import Cache
 from gateway.federation import Federation
 from gateway.question import Mode, Question
 from regional.client import NetworkClient
@@ -88,7 +89,7 @@ class World:
             lookups=Lookups(Authorities(NAMING.origin, [(registry, 53)], self._clock)),
             client=NetworkClient(self._connections),
             clock=self._clock,
-            cache_bytes=1 << 30,
+            cache=Cache(self._clock, 1 << 30, 30.0),
             deadline_s=60.0,
         )
 
