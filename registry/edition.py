@@ -261,7 +261,7 @@ class Press:
         for name, each in held.items():
             old = before.get(name)
             if old is None or not each.covers_as(old):
-                tree.cover(name, each.holding.coverage.regions, each.lapsed)
+                tree.cover(name, _leaves({name: each}))
         for name in tree.networks():
             if name not in held:
                 tree.forget(name)
