@@ -19,8 +19,8 @@ import numpy as np
 from registry.cell import MAX_DEPTH, Address, CellRecord
 from registry.errors import RegionError
 from registry.placing import Places
-from registry.region import Region, merge_counts
-from registry.summary import contains, joined, renewed, still_right
+from registry.region import Region
+from registry.summary import contains, joined, recounted, renewed, widened
 from registry.tree import build_tree
 
 LEAVING = "~"  # the id of what is leaving; no network's region may have it
@@ -312,14 +312,18 @@ class LivingTree:
         new = self._touched.get(address, [])
         holds = all(contains(pointer.region, each.region) for each in new)
         region = pointer.region
-        if not holds or address in self._thinned or not still_right(region.counts, true):
-            region = renewed(region, [record.region for record in records], true, holds)
+        if not holds:
+            region = widened(region, [each.region for each in new], true)
+        elif address in self._thinned:
+            region = renewed(region, [record.region for record in records], true)
+        elif (counts := recounted(region, true)) is not region.counts:
+            region = replace(region, counts=counts)
         if region is pointer.region and lapsed == pointer.lapsed:
             # A bound above need not contain this one, only what is in it.
             self._touched.setdefault(above, []).extend(new)
             return
         self._swap(above, pointer, CellRecord(region, child=address, lapsed=lapsed), same=False)
-        if holds and region is not pointer.region:
+        if address in self._thinned and region is not pointer.region:
             self._thinned.add(above)
 
     def _retire(self, address: Address, above: Address, pointer: CellRecord) -> None:
@@ -331,10 +335,10 @@ class LivingTree:
 
     def _total(self, address: Address) -> Mapping[str, int]:
         """Count anew what is in the cell and below."""
-        total = merge_counts(
-            record.region.counts if record.child is None else self._totals[record.child]
-            for record in self.cells[address]
-        )
+        total: dict[str, int] = {}
+        for record in self.cells[address]:
+            for action, n in (record.region.counts if record.child is None else self._totals[record.child]).items():
+                total[action] = total.get(action, 0) + n
         self._totals[address] = total
         return total
 
