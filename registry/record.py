@@ -144,7 +144,20 @@ def _target_of(record: CellRecord, naming: Naming, generation: int) -> bytes:
         raise RegionError(f"region {record.region.id}: a record points to a child or to a network, one of them")
     if record.network is not None:
         return name_to_wire(naming.network(record.network))
-    return name_to_wire(naming.cell(generation, record.child or ()))
+    return cell_labels(record.child or ()) + name_to_wire(naming.cell(generation, ()))
+
+
+def cell_labels(address: Address) -> bytes:
+    """The labels of a cell's name before its generation's, in wire form; they are too many to be remembered whole."""
+    return b"".join([_NUMBERS[n] if n < len(_NUMBERS) else _number(n) for n in reversed(address)])
+
+
+def _number(n: int) -> bytes:
+    text = str(n).encode()
+    return bytes([len(text)]) + text
+
+
+_NUMBERS = [_number(n) for n in range(1024)]
 
 
 def _id(region: Region) -> bytes:
