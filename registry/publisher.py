@@ -24,7 +24,6 @@ from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
 from registry.journal import Journal
-from registry.signing import DsRecords, with_ds
 from registry.zone import Ttls, Zone, ZoneSet, origin_zone
 
 log = logging.getLogger(__name__)
@@ -80,13 +79,13 @@ class Publisher:
         addresses: Sequence[str] = ("127.0.0.1",),
         zone: str = "",
         delegations: Sequence[Cut] = (),
-        ds: Callable[[], DsRecords] = dict,
+        dress: Callable[[Zone], Zone] = lambda zone: zone,
         history: History | None = None,
     ) -> None:
-        """addresses: of the name server, for the topmost zone's glue. ds: the DS records of domains that are signed.
+        """addresses: of the name server, for the topmost zone's glue.
 
         zone: what of the origin this registry serves, where that is not all: every domain lies below it.
-        delegations: names below the topmost zone that other registries serve.
+        delegations: names below the topmost zone that other registries serve. dress: what is done to each zone last.
         on_published: called after each publication with the apexes whose serial changed.
         history: beside the journal where left out.
         """
@@ -99,7 +98,7 @@ class Publisher:
         self._top = f"{zone}.{enrolment.origin}" if zone else enrolment.origin
         self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
         self._delegations = tuple(delegations)
-        self._ds = ds
+        self._dress = dress
         self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
         domains = tuple(enrolment.domains)
         self._shelves = {
@@ -275,8 +274,7 @@ class Publisher:
             edition = editions.get(name, shelf.edition)
             if edition is not None:
                 zones.append(edition.zone)
-        records = self._ds()
-        zones = [with_ds(zone, records) for zone in zones]
+        zones = [self._dress(zone) for zone in zones]
         steps = [(self._known.get(zone.apex), zone) for zone in zones]
         steps = [(old, zone) for old, zone in steps if old is not zone]
         try:

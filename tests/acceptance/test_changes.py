@@ -278,22 +278,18 @@ async def test_a_restarted_registry_goes_on_with_its_tree(kindred: Federated, tr
     knows(kindred, {})
 
 
-@pytest.mark.parametrize("shift", [-40, 100])
-async def test_versions_too_far_apart_or_from_the_future_certify_nothing(
-    kindred: Federated, truth: Truth, shift: int
-) -> None:
-    """`keep` is 32 s here: one cell of an older version, or of a registry whose clock is ahead, and it is stale."""
+async def test_versions_too_far_apart_certify_nothing(kindred: Federated, truth: Truth) -> None:
+    """`keep` is 32 s here: with one cell of an older version, what moved since may have been seen nowhere."""
     await check_whole(kindred, truth)
     before = known(kindred)
     cells = [entry for key, entry in before.items() if key[0] == "cell" and DOMAIN in key[1] and not key[-1]]
     assert cells
     try:
-        for entry in before.values() if shift > 0 else cells[-1:]:
-            entry.kept = replace(entry.kept, serial=entry.kept.serial + shift)
+        cells[-1].kept = replace(cells[-1].kept, serial=cells[-1].kept.serial - 40)
         answer = await kindred.ask(**QUESTION)
-        assert answer["certificate"]["stale"] is True
+        assert answer["certificate"]["apart"] is True
         assert answer["certificate"]["neighbours_complete"] is False
-        assert "stale" in {warning["code"] for warning in answer["warnings"]}
+        assert "apart" in {warning["code"] for warning in answer["warnings"]}
         assert places(answer) == truth.places(QUESTION)
     finally:
         knows(kindred, {})
