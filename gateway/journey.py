@@ -66,7 +66,7 @@ class Journey:
         self._lookups = 0
         self._gone = False
         self._ages = Ages()
-        self._ages.take(tree.naming.apex, tree.serial, tree.newest, tree.apex.keep_s)
+        self._ages.take(tree.naming.apex, tree.serial, tree.newest or self._now(), tree.apex.keep_s)
         self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
@@ -253,7 +253,8 @@ class Journey:
                 self._walk.could_not_open(address, looked.detail)
                 self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
-                self._ages.take(self.tree.naming.apex, looked.serial, looked.newest, self.tree.apex.keep_s)
+                newest = looked.newest or self._now()
+                self._ages.take(self.tree.naming.apex, looked.serial, newest, self.tree.apex.keep_s)
                 self._stale = self._stale or looked.stale
                 opened.append((address, looked.value))
         self._walk.opened(opened)
@@ -284,6 +285,10 @@ class Journey:
                 self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
                     arm: r for arm, r in reached.items() if arm not in within
                 }
+
+    def _now(self) -> int:
+        """The serial that nothing read by now can exceed: a server may have caught up after it told its own."""
+        return int(self._clock.now())
 
     def _relied(self) -> list[Relied]:
         return [

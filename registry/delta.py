@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry.names import Branch, Names, Node
-from registry.rrset import RRset
 from registry.wire import SOA, name_to_wire
 from registry.zone import Zone
 
@@ -43,9 +42,12 @@ def between(before: Zone, after: Zone) -> Delta:
         old, new = before.branches.get(label, {}), after.branches.get(label, {})
         if old is not new:
             for labels, left, come in _changed(old, new):
-                gone, fresh = _node_records(labels + apex, left), _node_records(labels + apex, come)
-                removed += [record for record in gone if record not in fresh]
-                added += [record for record in fresh if record not in gone]
+                owner = labels + apex
+                gone, fresh = _pairs(left), _pairs(come)
+                removed += [
+                    (owner, rtype, ttl, rdata) for rtype, ttl, rdata in gone if (rtype, ttl, rdata) not in fresh
+                ]
+                added += [(owner, rtype, ttl, rdata) for rtype, ttl, rdata in fresh if (rtype, ttl, rdata) not in gone]
     return Delta(before.apex, before.serial, after.serial, before.soa, after.soa, tuple(removed), tuple(added))
 
 
@@ -57,10 +59,5 @@ def _changed(old: Branch, new: Branch) -> Iterator[tuple[bytes, Node, Node]]:
             yield labels, left, come
 
 
-def _node_records(owner: bytes, node: Node) -> dict[Record, None]:
-    return {record: None for each in node if each.rtype != SOA for record in _records(owner, each)}
-
-
-def _records(owner: bytes, each: RRset) -> Iterator[Record]:
-    for ttl, rdata in each.rdatas():
-        yield owner, each.rtype, ttl, rdata
+def _pairs(node: Node) -> dict[tuple[int, int, bytes], None]:
+    return {(each.rtype, ttl, rdata): None for each in node if each.rtype != SOA for ttl, rdata in each.rdatas()}

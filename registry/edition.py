@@ -19,6 +19,7 @@ from registry.living import LivingTree, Room
 from registry.message import txt_strings
 from registry.names import Branch, Names
 from registry.record import MAX_ID, decode_cell, encode_cell
+from registry.region import Region
 from registry.rendering import MAX_CELL_BYTES, Rendering
 from registry.texts import ApexText
 from registry.tree import build_tree
@@ -148,7 +149,7 @@ class Press:
         A domain in which nobody covers anything has no current generation (0). Raises RegionError, ConfigError.
         """
         self._grown = None
-        leaves = _leaves(held)
+        leaves = self._leaves(held)
         branches, expiry = self._old(before, now)
         if not leaves:
             return Edition(self._zone(0, held, serial, branches), held, 0, expiry)
@@ -197,7 +198,7 @@ class Press:
         rendering = self._rendering(number)
         actions, d = self.domain.schema.actions, self.domain.schema.dimension
         known: dict[bytes, CellRecord] = {}
-        for leaf in _leaves(held):
+        for leaf in self._leaves(held):
             known[encode_cell([leaf], self._naming, number, actions)[0][:-1]] = leaf
         suffix = len(rendering.label)
         cells: dict[Address, tuple[CellRecord, ...]] = {}
@@ -207,12 +208,10 @@ class Press:
                 raise Corrupt(f"{self.domain.name}: what was published has other times to live")
             decoded = decode_cell([rdata for _, rdata in rdatas], self._naming, number, actions, d)
             cells[_address(labels[:-suffix])] = tuple(
-                CellRecord(same.region, network=same.network, lapsed=record.lapsed)
-                if (same := known.pop(rdata[:-1], None)) is not None
-                else record
+                replace(same, lapsed=record.lapsed) if (same := known.pop(rdata[:-1], None)) is not None else record
                 for record, (_, rdata) in zip(decoded, rdatas, strict=True)
             )
-        leaves = [record for cell in cells.values() for record in cell if record.network is not None]
+        leaves = [record for cell in cells.values() for record in cell if record.child is None]
         return LivingTree(cells, self._room(self._capacity(leaves)), self._overlap_s)
 
     def _step(self, before: Edition, tree: LivingTree, held: Mapping[str, Held], serial: int, now: float) -> Edition:
@@ -261,10 +260,11 @@ class Press:
         for name, each in held.items():
             old = before.get(name)
             if old is None or not each.covers_as(old):
-                tree.cover(name, each.holding.coverage.regions, each.lapsed)
-        for name in tree.networks():
-            if name not in held:
-                tree.forget(name)
+                tree.cover(self._target(name), self._leaves({name: each}))
+        targets = {self._target(name) for name in held}
+        for target in tree.networks():
+            if target not in targets:
+                tree.forget(target)
 
     def _told(self, before: Edition, held: Mapping[str, Held]) -> dict[bytes, Branch | None]:
         """The branch of the networks, where something else is to be said of one of them."""
@@ -312,6 +312,21 @@ class Press:
             top=self._top,
         )
 
+    def _leaf(self, name: str, region: Region, lapsed: bool) -> CellRecord:
+        """What stands for a region of a member."""
+        return CellRecord(region, network=name, lapsed=lapsed)
+
+    def _target(self, name: str) -> str:
+        """What a member's records point to: they are one another's in the tree."""
+        return name
+
+    def _leaves(self, held: Mapping[str, Held]) -> list[CellRecord]:
+        return [
+            self._leaf(name, region, each.lapsed)
+            for name, each in sorted(held.items())
+            for region in each.holding.coverage.regions
+        ]
+
     def _rendering(self, number: int) -> Rendering:
         return Rendering(self._naming, number, self.domain.schema.actions, self._ttls.cell)
 
@@ -349,14 +364,6 @@ class Press:
 
     def _counts(self) -> int:
         return _COUNT_BYTES * (len(self.domain.schema.actions) + 1)
-
-
-def _leaves(held: Mapping[str, Held]) -> list[CellRecord]:
-    return [
-        CellRecord(region, network=name, lapsed=each.lapsed)
-        for name, each in sorted(held.items())
-        for region in each.holding.coverage.regions
-    ]
 
 
 def _text(zone: Zone) -> ApexText:

@@ -9,7 +9,7 @@ from itertools import islice
 from registry.cell import MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import RegionError
 from registry.names import Branch, Node
-from registry.record import encode_cell
+from registry.record import cell_labels, encode_cell
 from registry.rrset import rrset
 from registry.wire import SVCB, name_to_wire
 
@@ -35,7 +35,7 @@ class Rendering:
 
     def labels(self, address: Address) -> bytes:
         """The cell's name before the apex, in wire form."""
-        return b"".join([_LABELS[n] if n < len(_LABELS) else _label(n) for n in reversed(address)]) + self.label
+        return cell_labels(address) + self.label
 
     def cells(self, cells: Iterable[tuple[Address, Sequence[CellRecord]]]) -> Iterator[tuple[bytes, Node]]:
         """Labels and node of each cell. Raises RegionError for one that no server would carry."""
@@ -74,11 +74,3 @@ class Rendering:
             name = self.naming.cell(self.generation, address)
             raise RegionError(f"the cell {name} has two equal records; region ids must differ")
         return (rendered,) if rdatas else ()
-
-
-def _label(number: int) -> bytes:
-    text = str(number).encode()
-    return bytes([len(text)]) + text
-
-
-_LABELS = [_label(n) for n in range(1024)]
