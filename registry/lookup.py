@@ -52,7 +52,9 @@ class Lookups:
         found = await self._source.find(naming.apex, question(naming.apex, TXT), timeout_s)
         with _garbage():
             text = ApexText.from_strings(_one_text(found, naming.apex))
-            return Looked(text, found.ttl_s, found.serial, found.stale)
+            # A server that signs has serials of its own, which may be younger than what it serves.
+            serial = found.serial if text.serial is None else min(found.serial, text.serial)
+            return Looked(text, found.ttl_s, serial, found.stale)
 
     async def cell(
         self,
