@@ -65,6 +65,7 @@ class RunningPrimary:
         self.host = host
         self.port = free_port()
         self.http = free_port()
+        self.networks: dict[str, str] = NETWORKS
         self.domains = sorted(set(NETWORKS.values()))
         self.secondaries: dict[str, int] = {}
         self.process: asyncio.subprocess.Process | None = None
@@ -105,7 +106,7 @@ class RunningPrimary:
             "domains": {name: {"schema": "schema.yaml"} for name in self.domains},
             "networks": {
                 name: {"domain": domain, "listen": f"{self.host}:9"}
-                for name, domain in NETWORKS.items()
+                for name, domain in self.networks.items()
                 if domain in self.domains
             },
             "gateway": {"listen": f"{self.host}:8"},
@@ -147,11 +148,11 @@ class RunningPrimary:
             )
             return (await client.put_coverage(network, document)).published
 
-    def coverage(self, network: str, serial: int, amount: int) -> Coverage:
-        """`amount` regions; their ids carry the serial."""
+    def coverage(self, network: str, serial: int, amount: int, place: float = 0.0) -> Coverage:
+        """`amount` regions side by side, from `place` on; their ids carry the serial."""
         schema = Schema.from_yaml(self.home / "schema.yaml")
         return Coverage(
-            domain=NETWORKS[network],
+            domain=self.networks[network],
             network=network,
             space=schema.space.hex(),
             schema=schema.digest.hex(),
@@ -160,7 +161,7 @@ class RunningPrimary:
             lease_s=3600.0,
             packets=6 * amount,
             uncovered=0,
-            regions=tuple(_region(f"r{i}-{serial}", float(i), schema.dimension) for i in range(amount)),
+            regions=tuple(_region(f"r{i}-{serial}", place + i, schema.dimension) for i in range(amount)),
         )
 
 
