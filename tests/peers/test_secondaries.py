@@ -44,7 +44,8 @@ def peer(name: str, primary: RunningPrimary, home: Path, secret: str | None = No
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with running_primary(tmp_path / "registry") as primary:
+    # So that a change can have come by NOTIFY only.
+    async with running_primary(tmp_path / "registry", soa={"refresh": "1h", "retry": "1h", "expire": "1d"}) as primary:
         primary.write()
         peers = tuple(peer(name, primary, tmp_path) for name in SHIPPED)
         primary.secondaries = {each.name: each.port for each in peers}
