@@ -41,6 +41,8 @@ WARNINGS = {
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
 
+MAX_AHEAD_S = 60.0  # of the registry's clock before this one: beyond, ages mean nothing
+
 Opened = tuple[Address, Kept[Cell] | LookupFailed]
 
 
@@ -170,7 +172,7 @@ class Journey:
             k=asking.question.k,
             nobody_covers=not self.tree.apex.generation,
             as_of=self._as_of,
-            stale=self._stale,
+            stale=self._stale or not self._vouched(),
             coverage=self._relied(),
         )
         return Answer(
@@ -279,6 +281,15 @@ class Journey:
                 self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
                     arm: r for arm, r in reached.items() if arm not in within
                 }
+
+    def _vouched(self) -> bool:
+        """Whether all that the walk read is of versions that the registry vouches for together.
+
+        What a change replaces stays in its place for so long that versions at most `keep_s` old can be mixed; then
+        nothing is missed that was covered at `as_of` (docs/protocol.md, "Order of change").
+        """
+        keep_s = self.tree.apex.keep_s
+        return keep_s is None or -MAX_AHEAD_S <= self._clock.now() - self._as_of <= keep_s
 
     def _relied(self) -> list[Relied]:
         return [

@@ -16,9 +16,10 @@ import dns.exception
 import dns.rdata
 
 from registry.errors import ConfigError
+from registry.names import Branch, Node
 from registry.rrset import RRset, address_rrsets, rrset
 from registry.wire import DS, NS, SOA, name_to_wire
-from registry.zone import Branch, Node, Zone, last_label
+from registry.zone import Zone, last_label
 
 DsRecords = Mapping[bytes, tuple[bytes, ...]]  # RDATA by the signed zone's apex in wire form
 
@@ -57,13 +58,13 @@ class Edge:
             return replace(zone, branches=branches)
         cuts = {labels: next(each for each in branches[last_label(labels)][labels] if each.rtype == NS)
                 for labels in zone.cuts}  # fmt: skip
-        soa = self._names[0] + zone.soa.removeprefix(self._own)
+        soa = zone.soa if not zone.soa.startswith(self._own) else self._names[0] + zone.soa.removeprefix(self._own)
         top = tuple(
             rrset(SOA, zone.ttls.apex, [soa]) if each.rtype == SOA else each for each in zone.branches[b""][b""]
         )
         branches[b""] = {b"": self._served(top)}
         if apex == self._top:
-            del branches[_OWN]
+            branches.pop(_OWN, None)
             branches |= self._hosts(zone.ttls.endpoint)
         return replace(zone, soa=soa, branches=branches, cuts=cuts)
 

@@ -23,7 +23,9 @@ class ApexText:
 
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
     actions: in the order that counts in cell records refer to. serial: the zone's as the registry published it, which
-    a server that signs replaces by its own in the SOA; None where an older registry does not say it.
+    a server that signs replaces by its own in the SOA; None where an older registry does not say it. keep_s: how old a
+    version of the zone may be that certainty rests on, as what it says is kept so long in its place; None where
+    nothing ever changes in place.
     """
 
     generation: int
@@ -32,10 +34,12 @@ class ApexText:
     dimension: int
     actions: tuple[str, ...]
     schema_url: str | None = None
+    keep_s: int | None = None
     serial: int | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
+        keep = [] if self.keep_s is None else [f"keep={self.keep_s}"]
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
         serial = [] if self.serial is None else [serial_string(self.serial).decode()]
         return _strings(
@@ -45,6 +49,7 @@ class ApexText:
                 f"space={self.space.hex()}",
                 f"schema={self.schema.hex()}",
                 f"d={self.dimension}",
+                *keep,
                 *url,
                 *serial,
                 *(f"action={action}" for action in self.actions),
@@ -62,6 +67,7 @@ class ApexText:
             dimension=fields.integer("d"),
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
+            keep_s=None if fields.optional("keep") is None else fields.integer("keep"),
             serial=None if fields.optional("serial") is None else fields.integer("serial"),
         )
         if not 1 <= text.dimension <= MAX_DIMENSION:

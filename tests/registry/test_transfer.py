@@ -142,8 +142,8 @@ async def running() -> AsyncIterator[Running]:
     history = History()
     zones = ZoneSet(others().values())
     life = versions()
-    for before, after in pairwise(life):
-        history.add(between(before, after))
+    for step in pairwise(life):
+        history.append([step])
     zones.by_apex[name_to_wire(APEX)] = life[-1]
     catalog = ZoneSet([catalog_zone(ORIGIN, [zone.apex for zone in zones.by_apex.values()], SERIAL, TTLS)])
     primary = Primary(lambda: zones, SystemClock(), [KEY], history.since, lambda: catalog)
