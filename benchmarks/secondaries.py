@@ -24,7 +24,8 @@ DOMAIN = "crash.vehicles"
 APEX = f"{DOMAIN}.{ORIGIN}"
 COVERAGES = 2_000
 REGIONS = 5
-CHANGES = 40
+CHANGES = 20
+START_S = 300.0
 POLL_S = 0.002
 BAR_S = 1.0
 SHIPPED = {"Knot": "knot-secondary.conf", "NSD": "nsd-secondary.conf", "BIND": "bind-secondary.conf"}
@@ -39,14 +40,16 @@ def run(report: Report) -> None:
 async def _run(report: Report) -> None:
     with tempfile.TemporaryDirectory() as home:
         async with running_primary(Path(home) / "registry") as primary:
-            names = [f"n{number:05}" for number in range(COVERAGES)]
+            names = [f"n-{number:02}" for number in range(COVERAGES)]
             primary.networks = dict.fromkeys(names, DOMAIN)
+            parts = {"column": "width", "parts": COVERAGES}
+            primary.pattern = {"n-{part}": {"domain": DOMAIN, "listen": "127.0.0.1:9", "each": {"part": parts}}}
             primary.domains = [DOMAIN]
             primary.write()
             _fill(primary, names)
             peers = [_peer(name, primary, Path(home)) for name in SHIPPED]
             primary.secondaries = {peer.name: peer.port for peer in peers}
-            await primary.start()
+            await primary.start(START_S)
             async with serving(*peers):
                 for peer in peers:
                     await peer.has(APEX, 1)
@@ -65,7 +68,7 @@ def _fill(primary: RunningPrimary, names: list[str]) -> None:
 
 def _place(name: str) -> float:
     """Networks lie apart."""
-    return float(np.random.default_rng(int(name[1:])).uniform(-5_000, 5_000))
+    return float(np.random.default_rng(int(name[2:])).uniform(-5_000, 5_000))
 
 
 def _peer(name: str, primary: RunningPrimary, home: Path) -> Peer:
@@ -108,7 +111,7 @@ async def _seen(peer: Peer, serial: int) -> float:
         _Serials, remote_addr=("127.0.0.1", peer.port)
     )
     try:
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(120.0):
             while answers.last < serial:
                 transport.sendto(query)
                 await asyncio.sleep(POLL_S)
