@@ -66,6 +66,16 @@ async def test_the_apex(lookups: Lookups) -> None:
     assert (looked.ttl_s, looked.serial) == (10, SERIAL)
 
 
+async def test_a_signers_own_serial_makes_nothing_younger(registry: Registry, lookups: Lookups) -> None:
+    zone = domain_zone(publication(), SERIAL, Ttls())
+    later = zone.with_serial(SERIAL + 500)
+    node = tuple(each for each in later.branches[b""][b""] if each.rtype != TXT)
+    told = tuple(each for each in zone.branches[b""][b""] if each.rtype == TXT)
+    registry.zones = ZoneSet([replace(later, branches={**later.branches, b"": {b"": (*node, *told)}})])
+    assert (await lookups.apex(NAMING, TIMEOUT_S)).serial == SERIAL
+    assert (await lookups.cell(NAMING, 17, (), ACTIONS, D, TIMEOUT_S)).serial == SERIAL
+
+
 async def test_a_cell(lookups: Lookups) -> None:
     looked = await lookups.cell(NAMING, 17, (1,), ACTIONS, D, TIMEOUT_S)
     published = tree()[1,]
