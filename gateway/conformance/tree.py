@@ -1,0 +1,147 @@
+"""The rules about cells and networks: a walk from the root cell, breadth first, over so many cells at most."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gateway.conformance.asker import Asker, code, records_of
+from gateway.conformance.rules import Findings
+from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
+from registry.errors import LookupFailed
+from registry.message import txt_strings, uri
+from registry.record import decode_cell
+from registry.region import Region
+from registry.summary import contains
+from registry.texts import ApexText, NetworkText
+from registry.wire import MAX_TTL
+from registry.zone import MAX_CELL_BYTES
+
+RECORD_HEAD = 12  # octets of a record in an answer beside its RDATA: owner by pointer, type, class, TTL, length
+ROUNDING = 2 / 126  # of a box's scale, and of a radius: what rounding outward may add to a child, and not to its parent
+
+
+class Tree:
+    """One generation of a domain, as far as it has been walked."""
+
+    def __init__(self, asker: Asker, findings: Findings, naming: Naming, text: ApexText) -> None:
+        self._asker = asker
+        self._findings = findings
+        self._naming = naming
+        self._text = text
+        self._pointing: dict[Address, CellRecord] = {}  # what points to each cell that was met
+        self._counted: dict[Address, dict[str, int]] = {}  # packets of the leaf records met in and below each cell
+        self.cells = 0
+        self.networks: set[str] = set()
+
+    async def walk(self, most: int) -> None:
+        """Open the root and what lies below it, `most` cells at most. Raises LookupFailed where no answer comes."""
+        waiting: deque[Address] = deque([()])
+        while waiting and self.cells < most:
+            address = waiting.popleft()
+            self.cells += 1
+            cell = await self._opened(address)
+            for record in cell:
+                if record.network is not None:
+                    self.networks.add(record.network)
+                    self._count(address, record.region.counts)
+                elif record.child is not None and self._is_new_child(address, record):
+                    waiting.append(record.child)
+        self._check_counts()
+
+    async def _opened(self, address: Address) -> tuple[CellRecord, ...]:
+        """The records of a cell; () where it is not usable, which is noted."""
+        name = self._naming.cell(self._text.generation, address)
+        answer = await self._asker.ask(name, "SVCB")
+        rdatas = records_of(answer, "SVCB")
+        held = self._findings.check
+        if not held("cell-resolves", bool(rdatas), f"{name} has no SVCB records: {code(answer)}"):
+            return ()
+        ttls = {rrset.ttl for rrset in answer.answer}
+        held("ttl", len(ttls) == 1 and 1 <= min(ttls) <= MAX_TTL, f"{name}: times to live {sorted(ttls)}")
+        octets = sum(RECORD_HEAD + len(rdata) for rdata in rdatas)
+        small = len(rdatas) <= MAX_RECORDS and octets <= MAX_CELL_BYTES
+        held("cell-size", small, f"{name} has {len(rdatas)} records in {octets} octets")
+        try:
+            text = self._text
+            cell = decode_cell(rdatas, self._naming, text.generation, text.actions, text.dimension)
+        except LookupFailed as error:
+            held("cell-record", False, f"{name}: {error.detail}")
+            return ()
+        held("cell-record", True, "")
+        if address:
+            self._check_parent(name, self._pointing[address], cell)
+        return cell
+
+    def _is_new_child(self, address: Address, record: CellRecord) -> bool:
+        child = record.child or ()
+        name = self._naming.cell(self._text.generation, address)
+        below = child[:-1] == address and child not in self._pointing
+        if not self._findings.check("cell-child", below, f"{name} points to {child}, which is not its own child"):
+            return False
+        if not self._findings.check("cell-depth", len(child) <= MAX_DEPTH, f"{name} points {len(child)} deep"):
+            return False
+        self._pointing[child] = record
+        return True
+
+    def _check_parent(self, name: str, parent: CellRecord, cell: tuple[CellRecord, ...]) -> None:
+        """The record that points to a cell, against the cell's own."""
+        for record in cell:
+            inside = contains(parent.region, _shrunk(record.region))
+            wrong = f"{name}: region {record.region.id} lies partly outside what points to its cell"
+            self._findings.check("cell-contains", inside, wrong)
+        lapsed = any(record.lapsed for record in cell)
+        wrong = f"{name} has a lapsed record, and what points to it is not lapsed"
+        self._findings.check("cell-lapsed", parent.lapsed or not lapsed, wrong)
+
+    def _count(self, address: Address, counts: Mapping[str, int]) -> None:
+        for depth in range(1, len(address) + 1):
+            counted = self._counted.setdefault(address[:depth], {})
+            for action, n in counts.items():
+                counted[action] = counted.get(action, 0) + n
+
+    def _check_counts(self) -> None:
+        for address, counted in self._counted.items():
+            told = self._pointing[address].region.counts
+            for action, n in counted.items():
+                name = self._naming.cell(self._text.generation, address)
+                wrong = f"what points to {name} counts {told.get(action, 0)} of {action!r}; {n} were met below it"
+                self._findings.check("cell-counts", told.get(action, 0) >= n, wrong)
+
+    async def check_networks(self, most: int) -> None:
+        """TXT and URI of the networks met, `most` of them. Raises LookupFailed where no answer comes."""
+        for network in sorted(self.networks)[:most]:
+            name = self._naming.network(network)
+            texts, uris = await self._asker.over_tcp(self._asker.query(name, "TXT"), self._asker.query(name, "URI"))
+            rdatas = records_of(texts, "TXT")
+            try:
+                if len(rdatas) != 1:
+                    raise LookupFailed(f"{len(rdatas)} TXT records: {code(texts)}")
+                NetworkText.from_strings(txt_strings(rdatas[0]))
+                self._findings.check("network-text", True, "")
+            except (LookupFailed, ValueError) as error:
+                self._findings.check("network-text", False, f"{name}: {error}")
+            for rdata in records_of(uris, "URI"):
+                self._findings.check("network-uri", _is_uri(rdata), f"{name}: {rdata.hex()[:80]}")
+
+
+def _is_uri(rdata: bytes) -> bool:
+    try:
+        return ":" in uri(rdata)[2]
+    except (ValueError, struct.error):
+        return False
+
+
+def _shrunk(region: Region) -> Region:
+    """The region without what rounding outward may have added to it."""
+    faces = np.abs(np.concatenate([region.lo - region.centre, region.hi - region.centre]))
+    finite = faces[np.isfinite(faces)]
+    step = ROUNDING * float(finite.max()) if len(finite) else 0.0
+    lo, hi = region.lo + step, region.hi - step
+    middle = (lo + hi) / 2
+    lo, hi = np.where(lo > hi, middle, lo), np.where(lo > hi, middle, hi)
+    return replace(region, radius=region.radius * (1 - ROUNDING), lo=lo, hi=hi)
