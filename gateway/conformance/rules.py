@@ -28,7 +28,10 @@ RULES: Mapping[str, tuple[str, str]] = {
     "cell-size": (_CELLS, "a cell has at most 64 records and 16 KiB"),
     "cell-depth": (_NAMES, "a cell lies at most 16 below its root"),
     "cell-child": (_CELLS, "a record points to a cell directly below its own, and no two to the same"),
-    "cell-contains": (_CELLS, "what points to a cell contains, in ball and box, what the cell's records contain"),
+    "cell-contains": (
+        _CELLS,
+        "what points to a cell contains, in ball and box, what the leaf records below it contain",
+    ),
     "cell-counts": (_CELLS, "what points to a cell counts at least what its leaf records count together"),
     "cell-lapsed": (_CELLS, "what points to a cell is lapsed where one of its records is"),
     "network-text": (_NETWORK, "a network that a cell points to has one TXT record, of the form described"),

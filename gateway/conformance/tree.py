@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,14 +14,14 @@ from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import LookupFailed
 from registry.message import txt_strings, uri
 from registry.record import decode_cell
-from registry.region import Region
-from registry.summary import contains
+from registry.region import FLOAT_SLACK, Region
+from registry.summary import extent
 from registry.texts import ApexText, NetworkText
 from registry.wire import MAX_TTL
 from registry.zone import MAX_CELL_BYTES
 
 RECORD_HEAD = 12  # octets of a record in an answer beside its RDATA: owner by pointer, type, class, TTL, length
-ROUNDING = 2 / 126  # of a box's scale, and of a radius: what rounding outward may add to a child, and not to its parent
+ROUNDING = 3 / 126  # of a box's scale, and of a radius: what rounding outward may add to one and not to another
 
 
 class Tree:
@@ -49,6 +48,7 @@ class Tree:
                 if record.network is not None:
                     self.networks.add(record.network)
                     self._count(address, record.region.counts)
+                    self._check_contained(address, record.region)
                 elif record.child is not None and self._is_new_child(address, record):
                     waiting.append(record.child)
         self._check_counts()
@@ -90,13 +90,16 @@ class Tree:
 
     def _check_parent(self, name: str, parent: CellRecord, cell: tuple[CellRecord, ...]) -> None:
         """The record that points to a cell, against the cell's own."""
-        for record in cell:
-            inside = contains(parent.region, _shrunk(record.region))
-            wrong = f"{name}: region {record.region.id} lies partly outside what points to its cell"
-            self._findings.check("cell-contains", inside, wrong)
         lapsed = any(record.lapsed for record in cell)
         wrong = f"{name} has a lapsed record, and what points to it is not lapsed"
         self._findings.check("cell-lapsed", parent.lapsed or not lapsed, wrong)
+
+    def _check_contained(self, address: Address, region: Region) -> None:
+        """A leaf record's region, against all that points to the cells above it."""
+        for depth in range(1, len(address) + 1):
+            name = self._naming.cell(self._text.generation, address[:depth])
+            wrong = f"what points to {name} does not contain region {region.id} of {address}"
+            self._findings.check("cell-contains", _contains(self._pointing[address[:depth]].region, region), wrong)
 
     def _count(self, address: Address, counts: Mapping[str, int]) -> None:
         for depth in range(1, len(address) + 1):
@@ -136,12 +139,15 @@ def _is_uri(rdata: bytes) -> bool:
         return False
 
 
-def _shrunk(region: Region) -> Region:
-    """The region without what rounding outward may have added to it."""
-    faces = np.abs(np.concatenate([region.lo - region.centre, region.hi - region.centre]))
-    finite = faces[np.isfinite(faces)]
-    step = ROUNDING * float(finite.max()) if len(finite) else 0.0
-    lo, hi = region.lo + step, region.hi - step
-    middle = (lo + hi) / 2
-    lo, hi = np.where(lo > hi, middle, lo), np.where(lo > hi, middle, hi)
-    return replace(region, radius=region.radius * (1 - ROUNDING), lo=lo, hi=hi)
+def _contains(outer: Region, inner: Region) -> bool:
+    """Whether ball and box of `outer` contain what is in both of `inner`, but for what rounding may add to it."""
+    faces = np.abs(np.concatenate([inner.lo - inner.centre, inner.hi - inner.centre]))
+    slack = ROUNDING * float(faces[np.isfinite(faces)].max(initial=0.0))
+    lo, hi = extent(inner)
+    if not ((lo + slack >= outer.lo).all() and (hi - slack <= outer.hi).all()):
+        return False
+    apart = float(np.linalg.norm(inner.centre - outer.centre))
+    if apart + inner.radius * (1 - ROUNDING) <= outer.radius * (1 + FLOAT_SLACK):
+        return True
+    corner = np.maximum(np.abs(lo - outer.centre), np.abs(hi - outer.centre)) - slack
+    return float(np.linalg.norm(corner.clip(min=0.0))) <= outer.radius * (1 + FLOAT_SLACK)
