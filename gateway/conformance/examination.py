@@ -76,9 +76,7 @@ class Examination:
         ):
             await self._noted(part)
         if text is not None and text.generation:
-            self.tree = Tree(self._asker, self.findings, self._naming, text)
-            await self._noted(self.tree.walk(self._most_cells))
-            await self._noted(self.tree.check_networks(MOST_NETWORKS))
+            await self._noted(self._walk(text))
         if first is not None:
             await self._noted(self._growth(first))
         return self.findings
@@ -129,6 +127,15 @@ class Examination:
             fresh = -AHEAD_S <= age <= self._max_age_s
             self.findings.check("serial-fresh", fresh, f"the serial {published} is {age:.0f} s old")
         return text
+
+    async def _walk(self, text: ApexText) -> None:
+        """The tree; a second time where it looks wrong, for it may have changed meanwhile. Raises LookupFailed."""
+        self.tree = tree = Tree(self._asker, self.findings, self._naming, text)
+        await tree.walk(self._most_cells)
+        if self.findings.forget("cell-"):
+            self.tree = tree = Tree(self._asker, self.findings, self._naming, await self._apex() or text)
+            await tree.walk(self._most_cells)
+        await tree.check_networks(MOST_NETWORKS)
 
     async def _growth(self, first: int) -> None:
         """Whether the serial goes back, and whether it grows within the time given. Raises LookupFailed."""

@@ -84,6 +84,14 @@ class Findings:
             finding.details.append(wrong)
         return holds
 
+    def forget(self, prefix: str) -> bool:
+        """Start anew with the rules of which the names start so, if one of them is violated; whether one was."""
+        names = [name for name in self.by_rule if name.startswith(prefix)]
+        if not set(names) & set(self.violated):
+            return False
+        self.by_rule.update({name: Finding() for name in names})
+        return True
+
     @property
     def violated(self) -> list[str]:
         return [name for name, finding in self.by_rule.items() if finding.verdict is Verdict.VIOLATED]

@@ -14,7 +14,7 @@ from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import LookupFailed
 from registry.message import txt_strings, uri
 from registry.record import decode_cell
-from registry.region import FLOAT_SLACK, Region
+from registry.region import FLOAT_SLACK, Region, merge_counts
 from registry.summary import extent
 from registry.texts import ApexText, NetworkText
 from registry.wire import MAX_TTL
@@ -33,7 +33,7 @@ class Tree:
         self._naming = naming
         self._text = text
         self._pointing: dict[Address, CellRecord] = {}  # what points to each cell that was met
-        self._counted: dict[Address, dict[str, int]] = {}  # packets of the leaf records met in and below each cell
+        self._counted: dict[Address, dict[tuple[str, str], Mapping[str, int]]] = {}  # of the leaf records below a cell
         self.cells = 0
         self.networks: set[str] = set()
 
@@ -47,7 +47,7 @@ class Tree:
             for record in cell:
                 if record.network is not None:
                     self.networks.add(record.network)
-                    self._count(address, record.region.counts)
+                    self._count(address, record.network, record.region)
                     self._check_contained(address, record.region)
                 elif record.child is not None and self._is_new_child(address, record):
                     waiting.append(record.child)
@@ -101,16 +101,19 @@ class Tree:
             wrong = f"what points to {name} does not contain region {region.id} of {address}"
             self._findings.check("cell-contains", _contains(self._pointing[address[:depth]].region, region), wrong)
 
-    def _count(self, address: Address, counts: Mapping[str, int]) -> None:
+    def _count(self, address: Address, network: str, region: Region) -> None:
+        """A region that is on its way to another cell stands in both for a while, and counts once."""
         for depth in range(1, len(address) + 1):
             counted = self._counted.setdefault(address[:depth], {})
-            for action, n in counts.items():
-                counted[action] = counted.get(action, 0) + n
+            met = counted.get((network, region.id), region.counts)
+            counted[network, region.id] = {
+                action: min(n, met[action]) for action, n in region.counts.items() if action in met
+            }
 
     def _check_counts(self) -> None:
         for address, counted in self._counted.items():
             told = self._pointing[address].region.counts
-            for action, n in counted.items():
+            for action, n in merge_counts(counted.values()).items():
                 name = self._naming.cell(self._text.generation, address)
                 wrong = f"what points to {name} counts {told.get(action, 0)} of {action!r}; {n} were met below it"
                 self._findings.check("cell-counts", told.get(action, 0) >= n, wrong)

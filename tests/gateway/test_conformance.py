@@ -144,6 +144,41 @@ async def test_a_tree_that_lies_is_caught(rule: str, cells: Cells, monkeypatch: 
     assert rule in findings.violated, findings.document()
 
 
+async def test_a_tree_that_changes_meanwhile_is_looked_at_again() -> None:
+    wire = LyingWire(zones(changed(DEEP, smaller)))
+    examination = Examination(wire, NAMING, ManualClock(SERIAL + 1.0))
+    forget = examination.findings.forget
+
+    def changes(prefix: str) -> bool:
+        wire.served = zones()
+        return forget(prefix)
+
+    examination.findings.forget = changes  # type: ignore[method-assign]
+    assert not (await examination.run()).violated
+
+
+async def test_a_region_on_its_way_to_another_cell_counts_once() -> None:
+    leaves = [address for address, cell in CELLS.items() if cell[0].network is not None]
+    one, other = leaves[0], next(address for address in leaves if address[:1] == leaves[0][:1] and address != leaves[0])
+    moving = CELLS[one][0]
+    wide = changed(
+        other,
+        lambda record: replace(
+            record,
+            region=replace(
+                moving.region,
+                radius=1e3,
+                lo=moving.region.lo - 1e3,
+                hi=moving.region.hi + 1e3,
+                counts={"belt": 10**6, "none": 10**6},
+            ),
+            lapsed=True,
+        ),
+    )
+    findings = await examined(LyingWire(zones({**wide, other: (*CELLS[other], moving)})))
+    assert not findings.violated, findings.document()
+
+
 def on(name: str, rtype: str, change: Callable[[dns.message.Message], object]) -> Lie:
     """Change the answers to one question."""
 
