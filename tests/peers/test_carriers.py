@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from gateway.config import FederationConfig
 from gateway.federation import Federation
 from registry.errors import LookupFailed
 from registry.fingerprint import to_base64
 from tests.acceptance.federated import Federated, federated, until, write_slice
 from tests.acceptance.truth import Truth, places
-from tests.peers.peers import Peer, output_of, serving
+from tests.peers.carriers import carried, signed_by_knot, unbound
+from tests.peers.peers import serving
 
 ORIGIN = "kindred.internal."
 DOMAIN = "crash.vehicles"
@@ -56,22 +55,6 @@ async def running(home: Path) -> AsyncIterator[Federated]:
         yield kindred
 
 
-def unbound(home: Path, port: int) -> Peer:
-    """Asks the server on this port of loopback for all names of the origin."""
-    words = {"LISTEN": "127.0.0.1", "PRIMARY": f"127.0.0.1@{port}", "ORIGIN": ORIGIN.removesuffix(".")}
-    return Peer("unbound", "unbound.conf", home / "unbound", words)
-
-
-def carried(kindred: Federated, name: str, **resolver: Any) -> FederationConfig:
-    """The same federation with another resolver."""
-    source = Path(kindred.config.file)
-    document = yaml.safe_load(source.read_text())
-    document["gateway"]["resolver"] = resolver
-    path = source.with_name(f"{name}.yaml")
-    path.write_text(yaml.safe_dump(document))
-    return FederationConfig.from_yaml(path)
-
-
 def questions(truth: Truth, n: int, seed: int) -> list[dict[str, Any]]:
     """Halfway between members drawn by lot."""
     points = np.array([packet.fingerprint for packet in truth.packets.values()])
@@ -102,9 +85,9 @@ async def test_the_same_answers_from_all_three(tmp_path: Path) -> None:
         dns = kindred.config.registry.dns
         [peer] = await stack.enter_async_context(serving(unbound(tmp_path, dns.port)))
         chosen = {
-            "walk": carried(kindred, "walk", walk=str(dns)),
-            "recursive": carried(kindred, "recursive", recursive=f"127.0.0.1:{peer.port}"),
-            "copy": carried(kindred, "copy", copy=str(dns), key="transfer"),
+            "walk": carried(kindred.config, "walk", walk=str(dns)),
+            "recursive": carried(kindred.config, "recursive", recursive=f"127.0.0.1:{peer.port}"),
+            "copy": carried(kindred.config, "copy", copy=str(dns), key="transfer"),
         }
         gateways = {name: await stack.enter_async_context(Federation.open(config)) for name, config in chosen.items()}
         began = kindred.federation.clock.now()
@@ -147,30 +130,13 @@ async def test_the_same_answers_from_all_three(tmp_path: Path) -> None:
 async def test_signed_at_the_edge(tmp_path: Path) -> None:
     """Knot signs what the registry publishes; the gateway validates, by its own walk and through Unbound."""
     async with running(tmp_path) as kindred, AsyncExitStack() as stack:
-        dns = kindred.config.registry.dns
-        secret = (tmp_path / "keys" / "transfer.tsig").read_text().strip()
-        words = {"SECRET": secret, "PRIMARY": f"127.0.0.1@{dns.port}", "ORIGIN": ORIGIN.removesuffix(".")}
-        port = int(kindred.config.registry.secondaries["knot"].notify.rpartition(":")[2])
-        knot = Peer("knot", "knot-signer.conf", tmp_path / "knot", words, port)
-        await stack.enter_async_context(serving(knot))
-        zones = [f"{domain}.{ORIGIN}" for domain in kindred.config.domains]
-        for zone in [ORIGIN, *zones]:
-            await knot.has(zone, 1)
-        ds = [await output_of("keymgr", "-c", knot.configuration, zone, "ds") for zone in zones]
-        (tmp_path / "ds.txt").write_text("".join(ds))
-        anchor = tmp_path / "anchor"
-        anchor.write_text(await output_of("keymgr", "-c", knot.configuration, ORIGIN, "ds"))
+        knot, anchor = await stack.enter_async_context(signed_by_knot(kindred.config, tmp_path))
         [peer] = await stack.enter_async_context(serving(unbound(tmp_path, knot.port)))
 
-        async def tied() -> bool:
-            found = [await knot.ask(zone, "DS") for zone in zones]
-            return all(answer is not None and bool(answer.answer) for answer in found)
-
-        await until(tied)
         signed = {"anchor": "file:anchor"}
         chosen = {
-            "walk": carried(kindred, "walk", walk=f"127.0.0.1:{knot.port}", **signed),
-            "recursive": carried(kindred, "recursive", recursive=f"127.0.0.1:{peer.port}", **signed),
+            "walk": carried(kindred.config, "walk", walk=f"127.0.0.1:{knot.port}", **signed),
+            "recursive": carried(kindred.config, "recursive", recursive=f"127.0.0.1:{peer.port}", **signed),
         }
         now = kindred.federation.clock.now
         gateways = {name: await stack.enter_async_context(Federation.open(config)) for name, config in chosen.items()}
@@ -192,7 +158,7 @@ async def test_signed_at_the_edge(tmp_path: Path) -> None:
         wrong = tmp_path / "wrong"
         tag, algorithm, kind, digest = anchor.read_text().split("DS ")[1].split()[:4]
         wrong.write_text(f"{ORIGIN} DS {tag} {algorithm} {kind} {digest[:-4]}0000\n")
-        config = carried(kindred, "wrong", walk=f"127.0.0.1:{knot.port}", anchor="file:wrong")
+        config = carried(kindred.config, "wrong", walk=f"127.0.0.1:{knot.port}", anchor="file:wrong")
         async with Federation.open(config) as federation:
             [question] = questions(truth, 1, seed=6)
             with pytest.raises(LookupFailed, match="none of its keys"):
