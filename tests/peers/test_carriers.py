@@ -17,7 +17,7 @@ from registry.fingerprint import to_base64
 from tests.acceptance.federated import Federated, federated, until, write_slice
 from tests.acceptance.truth import Truth, places
 from tests.peers.carriers import carried, signed_by_knot, unbound
-from tests.peers.peers import serving
+from tests.peers.peers import Peer, output_of, serving
 
 ORIGIN = "kindred.internal."
 DOMAIN = "crash.vehicles"
@@ -154,12 +154,53 @@ async def test_signed_at_the_edge(tmp_path: Path) -> None:
                     assert now() - 3 * 3600 < certificate["as_of"] < now() - 3600
                     assert certificate["neighbours_complete"] is not certificate["apart"]
 
-        # Whoever does not know the anchor's key gets nothing believed; delv neither.
+        # Whoever does not know the anchor's key gets nothing believed. delv, which validates by itself, agrees.
+        name = f"{DOMAIN}.{ORIGIN}"
+        assert "; fully validated" in await delv(tmp_path, knot.port, anchor.read_text(), name)
         wrong = tmp_path / "wrong"
         tag, algorithm, kind, digest = anchor.read_text().split("DS ")[1].split()[:4]
         wrong.write_text(f"{ORIGIN} DS {tag} {algorithm} {kind} {digest[:-4]}0000\n")
+        assert "broken trust chain" in await delv(tmp_path, knot.port, wrong.read_text(), name)
         config = carried(kindred.config, "wrong", walk=f"127.0.0.1:{knot.port}", anchor="file:wrong")
         async with Federation.open(config) as federation:
             [question] = questions(truth, 1, seed=6)
             with pytest.raises(LookupFailed, match="none of its keys"):
                 await federation.ask(**question)
+
+
+async def delv(home: Path, port: int, ds: str, name: str) -> str:
+    """What delv says of the TXT of `name`, as of the server on this port, with a DS record for an anchor."""
+    tag, algorithm, kind, digest = ds.split("DS ")[1].split()[:4]
+    trusted = home / "trusted"
+    trusted.write_text(f'trust-anchors {{ "{ORIGIN}" static-ds {tag} {algorithm} {kind} "{digest}"; }};\n')
+    where = ["@127.0.0.1", "-p", str(port), f"+root={ORIGIN}"]
+    return await output_of("delv", *where, "-a", trusted, name, "TXT", ok=False)
+
+
+async def test_one_secondary_lags_and_as_of_tells(tmp_path: Path) -> None:
+    """Knot, frozen: what it says stays right, as of then; a gateway that prefers the registry is up to date."""
+    async with running(tmp_path) as kindred, AsyncExitStack() as stack:
+        dns = kindred.config.registry.dns
+        secret = (tmp_path / "keys" / "transfer.tsig").read_text().strip()
+        words = {"SECRET": secret, "PRIMARY": f"127.0.0.1@{dns.port}", "ORIGIN": ORIGIN.removesuffix(".")}
+        knot = Peer("knot", "knot-secondary.conf", tmp_path / "knot", words)
+        await stack.enter_async_context(serving(knot))
+        apex = f"{DOMAIN}.{ORIGIN}"
+        for zone in (ORIGIN, apex):
+            await knot.has(zone, 1)
+        await output_of("knotc", "-c", knot.configuration, "-b", "zone-freeze", apex)
+        held = await knot.serial(apex)
+        assert held is not None
+        registry = Peer("registry", "", tmp_path, {}, dns.port)
+        await kindred.registry.stop()
+        await kindred.registry.start()
+        await registry.has(apex, held + 1)  # published again, though nothing has changed
+        truth = Truth(kindred.config, DOMAIN)
+        [question] = questions(truth, 1, seed=9)
+        both = [f"127.0.0.1:{knot.port}", str(dns)]
+        for order, lags in ((both, True), (both[::-1], False)):
+            async with Federation.open(carried(kindred.config, f"lags-{lags}", walk=order)) as federation:
+                answer = await ask(federation, question)
+            assert places(answer) == truth.places(question)
+            assert answer["certificate"]["neighbours_complete"] is True
+            assert (answer["certificate"]["as_of"] == held) is lags
