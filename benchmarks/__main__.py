@@ -20,6 +20,7 @@ BENCHMARKS = (
     "secondaries",
     "zones",
     "scale",
+    "resolvers",
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 
-from registry.names import Node
 from registry.rrset import RRset, fixed, rrset
 from registry.wire import (
     AA,
