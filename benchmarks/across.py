@@ -10,7 +10,7 @@ from benchmarks.report import Figure, Report
 from gateway.question import Mode, Recall
 
 ISSUE = 4
-QUESTIONS = 12
+QUESTIONS = 8
 MODES: tuple[tuple[str, Mode], ...] = (("exact", "exact"), ("recall 0.99", Recall(recall=0.99)))
 
 

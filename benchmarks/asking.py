@@ -55,7 +55,7 @@ gateway: {{listen: PORT4}}
 
 async def measure(report: Report) -> None:
     with tempfile.TemporaryDirectory() as home:
-        async with running(Path(home), federation_yaml()) as config:
+        async with running(Path(home), federation_yaml()) as (config, _):
             await _library_face(report, config)
             await _http_face(report, config)
 

@@ -20,13 +20,15 @@ import orjson
 
 from benchmarks.grown import ISSUED, NAMING, Grown, K
 from benchmarks.virtual import Server, VirtualClock, VirtualLoop
+from gateway.cache import Cache
 from gateway.federation import Federation
 from gateway.question import Mode, Question
 from regional.client import NetworkClient
 from regional.connections import Connections
+from registry.authorities import Authorities
 from registry.lookup import Lookups
 from registry.responder import respond
-from registry.zone import ZoneSet
+from registry.zone import Ttls, ZoneSet, origin_zone
 
 CONTINENTS = ("north-america", "south-america", "europe", "africa", "asia", "oceania")
 ROUND_TRIPS_MS = (  # rows and columns in the order of CONTINENTS
@@ -37,6 +39,7 @@ ROUND_TRIPS_MS = (  # rows and columns in the order of CONTINENTS
     (224, 331, 169, 177, 72, 95),
     (202, 295, 265, 328, 95, 28),
 )
+DOMAIN_SERVER = "192.0.2.53"  # of the domain's own name server, as the origin's refers to it
 Trips = Callable[[str], float]  # the round trip to a host, in seconds
 
 
@@ -69,7 +72,7 @@ class World:
     """One gateway in front of a grown federation, on a virtual loop; it keeps its cache and connections."""
 
     def __init__(self, grown: Grown, registry: str, trips: Trips) -> None:
-        """registry: the host of the name server that this gateway asks; trips: to every host."""
+        """registry: the host of the origin's name server; the domain's is beside it. trips: to every host."""
         self._grown = grown
         self._trips = trips
         self._registry = registry
@@ -77,15 +80,16 @@ class World:
         self._lookups = 0
         self.loop = VirtualLoop(self._connect)
         self._clock = VirtualClock(self.loop, ISSUED)
-        self._zones = ZoneSet([grown.zone])
+        origin = origin_zone(NAMING.origin, [NAMING.domain], int(ISSUED), Ttls(), [DOMAIN_SERVER])
+        self._zones = ZoneSet([origin, grown.zone])
         self._connections = Connections()
         self._federation = Federation(
             schemas={NAMING.domain: grown.schema},
             origin=NAMING.origin,
-            lookups=Lookups(registry, 53, self._clock),
+            lookups=Lookups(Authorities(NAMING.origin, [(registry, 53)], self._clock)),
             client=NetworkClient(self._connections),
             clock=self._clock,
-            cache_bytes=1 << 30,
+            cache=Cache(self._clock, 1 << 30, 30.0),
             deadline_s=60.0,
         )
 
@@ -120,7 +124,7 @@ class World:
 
     def _connect(self, host: str, port: int) -> tuple[float, Server]:
         if port == 53:
-            return self._trips(host), _NameServer(self)
+            return self._trips(self._registry), _NameServer(self)
         return self._trips(host), _Network(self, host)
 
     def answer_dns(self, query: bytes) -> bytes:

@@ -8,7 +8,7 @@ They are put aside in a file, so that networks can answer, and what is known of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,14 @@ Float64s = npt.NDArray[np.float64]
 class Coverages:
     """packets (networks, per network, d) float32, in a file; leaves: the regions of all networks in order.
 
-    questions: (m, d), drawn from the same source, in no network.
+    questions: (m, d), drawn from the same source, in no network. known: distances found.
     """
 
     packets: Fingerprints
     questions: Fingerprints
     leaves: Sequence[CellRecord]
     schema: Schema
+    known: dict[bytes, float] = field(default_factory=dict)
 
     def reply(self, network: str, query: Float64s, k: int, within: Mapping[str, float]) -> Batch:
         """The k nearest packets of network `n<number>`, within the radius where one is given."""
@@ -57,11 +58,15 @@ class Coverages:
 
     def kth(self, query: Float64s, k: int) -> float:
         """The distance of the k-th nearest packet of all, by brute force."""
+        if (found := self.known.get(query.tobytes())) is not None:
+            return found
         parts = [
             np.partition(squared_distances(part.reshape(-1, part.shape[2]).astype(np.float64), query), k - 1)[:k]
             for part in (self.packets[first : first + _CHUNK] for first in range(0, len(self.packets), _CHUNK))
         ]
-        return float(np.sqrt(np.partition(np.concatenate(parts), k - 1)[k - 1]))
+        found = float(np.sqrt(np.partition(np.concatenate(parts), k - 1)[k - 1]))
+        self.known[query.tobytes()] = found
+        return found
 
     def _packet(self, network: str, row: int, fingerprint: Fingerprints) -> Packet:
         return Packet(
@@ -145,5 +150,5 @@ def _make(name: str, networks: int, home: Path, per_network: int) -> None:
             owner += [number] * len(found)
     packets.flush()
     columns = {axis: np.array([getattr(region, axis) for region in regions]) for axis in _COLUMNS}
-    number = np.array([int(region.id[1:]) for region in regions])
-    np.savez(home / f"{stem}.npz", questions=questions, network=np.array(owner), number=number, **columns)
+    columns["number"] = np.array([int(region.id[1:]) for region in regions])
+    np.savez(home / f"{stem}.npz", allow_pickle=False, questions=questions, network=np.array(owner), **columns)

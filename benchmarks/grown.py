@@ -64,7 +64,7 @@ class Grown:
         self.d = int(coverages.questions.shape[1])
         self.schema = coverages.schema
         began = time.process_time()
-        tree = build_tree(coverages.leaves)
+        self.tree = tree = build_tree(coverages.leaves)
         self.seconds_tree = time.process_time() - began
         self.depth = max(map(len, tree))
         self.cells = len(tree)
@@ -123,11 +123,11 @@ class Grown:
 
     def resolve(self, query: Float64s, mode: Mode) -> Resolved:
         """The walk until it is known whom to ask, from cells at hand."""
-        for _ in range(2):  # the first time they are decoded
-            began = time.process_time()
-            walk, plan, opened, levels = self._walked(query, mode)
-            forecast = plan.forecast()
-            seconds = time.process_time() - began
+        walk, plan, opened, levels = self._walked(query, mode)
+        forecast = plan.forecast()
+        began = time.process_time()
+        self._walked(query, mode, at_hand=True)[1].forecast()
+        seconds = time.process_time() - began
         octets = sum(len(rdata) + 12 for address in opened for rdata in self.rdatas(address))
         return Resolved(levels, len(opened), octets, len(walk.closed), forecast.networks, seconds)
 
@@ -142,11 +142,14 @@ class Grown:
             seen |= opened
         return new / last
 
-    def _walked(self, query: Float64s, mode: Mode) -> tuple[Walk, Plan, list[Address], int]:
+    def _walked(self, query: Float64s, mode: Mode, at_hand: bool = False) -> tuple[Walk, Plan, list[Address], int]:
+        """at_hand: as a gateway does that has all cells in its cache."""
         walk = Walk(query, ARMS)
         plan = Plan(walk, Merge(query, K, ARMS), K, ARMS, mode)
         opened: list[Address] = []
         levels = 0
+        while at_hand and (certain := plan.certain()):
+            walk.opened([(address, self.cell(address)) for address in certain])
         while steps := plan.next(soft=False).open:
             levels += 1
             opened += steps

@@ -11,7 +11,6 @@ import gc
 import os
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,11 +18,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Plot
 from threadpoolctl import threadpool_limits
 
-from benchmarks import across
+from benchmarks import across, billion
+from benchmarks.billion import Published, Row
 from benchmarks.continents import endpoint_of
 from benchmarks.coverages import REGIONS, draw
 from benchmarks.grown import Grown, K
 from benchmarks.report import ROOT, Figure, Report, number
+from benchmarks.updates import updates
 from gateway.merge import RADIUS_SLACK
 from gateway.question import Mode, Recall
 
@@ -31,25 +32,12 @@ ISSUE = 4
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 DEFAULT_LARGEST = 100_000
 POPULATIONS = ("flights", "diamonds", "dense")
-QUESTIONS = {"flights": 200, "diamonds": 100, "dense": 24}  # resolved; each twice
-ANSWERED = {"flights": 40, "diamonds": 24, "dense": 8}  # asked to the end
+QUESTIONS = {"flights": 100, "diamonds": 50, "dense": 12}  # resolved; each twice
+ANSWERED = {"flights": 24, "diamonds": 16, "dense": 6}  # asked to the end
+UPDATES = 5
 MODES: tuple[Mode, ...] = ("exact", Recall(recall=0.99))
 HOME = ROOT / "build" / "scale"
 PICTURE = ROOT / "docs" / "scale.png"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One population, size and mode; means over the questions but for p99 and depth."""
-
-    population: str
-    mode: str
-    regions: int
-    depth: int
-    levels: float
-    cells: float
-    ms_p50: float
-    ms_p99: float
 
 
 def run(report: Report) -> None:
@@ -57,18 +45,20 @@ def run(report: Report) -> None:
     largest = int(float(os.environ.get("KINDRED_SCALE", DEFAULT_LARGEST)))
     HOME.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
+    published: list[Published] = []
     with threadpool_limits(limits=1):
         for population in POPULATIONS:
             for size in SIZES:
                 if size <= largest:
                     grown = Grown(draw(population, -(-size // REGIONS), HOME), endpoint_of)
-                    _published(report, population, grown)
+                    published.append(_published(report, population, grown))
                     rows += [_asked(report, population, grown, mode) for mode in MODES]
                     if population == "flights" and size == min(largest, SIZES[-1]):
                         across.run(report, grown)
                     del grown
                     gc.collect()
     _growth(report, rows)
+    billion.run(report, rows, published)
     _draw(rows)
 
 
@@ -80,7 +70,7 @@ def _title(population: str, regions: int) -> str:
     return f"{population}, {regions:,} regions"
 
 
-def _published(report: Report, population: str, grown: Grown) -> None:
+def _published(report: Report, population: str, grown: Grown) -> Published:
     """What the registry makes of the coverages, and what that takes."""
     regions = len(grown.coverages.leaves)
     title = _title(population, regions)
@@ -90,8 +80,16 @@ def _published(report: Report, population: str, grown: Grown) -> None:
     report.add(Figure(ISSUE, "3", f"{title}: depth of the tree", grown.depth, "levels"))
     report.add(Figure(ISSUE, "3", f"{title}: tree built", grown.seconds_tree, "s of processor"))
     report.add(Figure(ISSUE, "3", f"{title}: zone rendered", grown.seconds_zone, "s of processor"))
+    changed = updates(grown, UPDATES)
+    seconds, cells, octets_of_ixfr = np.mean(
+        [[each.seconds, each.cells, each.octets] for each in changed], axis=0
+    ).tolist()
+    report.add(Figure(ISSUE, "3", f"{title}: one coverage changed", seconds * 1000, "ms of processor"))
+    report.add(Figure(ISSUE, "3", f"{title}: cells changed with one coverage", cells, "cells"))
+    report.add(Figure(ISSUE, "3", f"{title}: IXFR of one changed coverage", octets_of_ixfr / 1024, "KiB"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     report.add(Figure(ISSUE, "3", f"{title}: most memory so far, coverages and packets included", peak, "GiB"))
+    return Published(population, regions, grown.names(), octets, grown.seconds_tree, seconds * 1000, octets_of_ixfr)
 
 
 def _asked(report: Report, population: str, grown: Grown, mode: Mode) -> Row:

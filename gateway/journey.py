@@ -72,6 +72,7 @@ class Journey:
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
         self._under_way: Arrivals[Opened | Answered] = Arrivals()
+        self._prepared: dict[str, asyncio.Task[None]] = {}
         self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
@@ -88,6 +89,9 @@ class Journey:
                         self._take_cells([result])
         finally:
             await self._under_way.cancel()
+            for each in self._prepared.values():
+                each.cancel()
+            await asyncio.gather(*self._prepared.values(), return_exceptions=True)
 
     async def corroborate(self) -> None:
         """Hear from each network that has answered what it says by itself."""
@@ -209,6 +213,9 @@ class Journey:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
                 self._under_way.start(self._ask(ask))
+            for network in steps.soon:
+                if network not in self._prepared:
+                    self._prepared[network] = asyncio.create_task(self._fanout.prepare(network))
             at_hand: list[Opened] = []
             for address in steps.open:
                 looked = self._at_hand(address)

@@ -140,6 +140,14 @@ class NetworkClient:
             return _reply(body, request)
         return await asyncio.to_thread(_reply, body, request)
 
+    async def prepare(self, endpoint: str, timeout_s: float) -> None:
+        """Have a connection ready for a question that is about to come. Raises TimedOut or Failed."""
+        async with _deadline(timeout_s):
+            try:
+                await self._connections.prepare(endpoint)
+            except (OSError, ValueError) as error:
+                raise Failed(f"{endpoint:.100}: {type(error).__name__}: {error}"[:300]) from None
+
     async def deposit(
         self, endpoint: str, packets: Sequence[Packet], timeout_s: float, atomic: bool = False
     ) -> DepositReport:

@@ -150,4 +150,4 @@ def _member(config: FederationConfig, network: NetworkConfig) -> Member:
                 f"or give `key:`, or put it in {path}"
             ) from None
     key = public_from_text(text)
-    return Member(network.name, network.domain, key, (network.endpoint,), network.engine)
+    return Member(network.name, network.domain, key, (network.endpoint,), network.engine.kind)
