@@ -146,7 +146,7 @@ async def running() -> AsyncIterator[Running]:
         history.append([step])
     zones.by_apex[name_to_wire(APEX)] = life[-1]
     catalog = ZoneSet([catalog_zone(ORIGIN, [zone.apex for zone in zones.by_apex.values()], SERIAL, TTLS)])
-    primary = Primary(lambda: zones, SystemClock(), [KEY], history.since, lambda: catalog)
+    primary = Primary(lambda: zones, SystemClock(), [KEY], history.since, catalog)
     server = NameServer(lambda: zones, primary=primary)
     await server.start()
     yield Running(server, primary, zones, history)
