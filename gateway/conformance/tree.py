@@ -15,10 +15,10 @@ from registry.errors import LookupFailed
 from registry.message import txt_strings, uri
 from registry.record import decode_cell
 from registry.region import FLOAT_SLACK, Region, merge_counts
+from registry.rendering import MAX_CELL_BYTES
 from registry.summary import extent
 from registry.texts import ApexText, NetworkText
 from registry.wire import MAX_TTL
-from registry.zone import MAX_CELL_BYTES
 
 RECORD_HEAD = 12  # octets of a record in an answer beside its RDATA: owner by pointer, type, class, TTL, length
 ROUNDING = 3 / 126  # of a box's scale, and of a radius: what rounding outward may add to one and not to another

@@ -146,7 +146,7 @@ async def running() -> AsyncIterator[Running]:
         history.append([step])
     zones.by_apex[name_to_wire(APEX)] = life[-1]
     catalog = ZoneSet([catalog_zone(ORIGIN, [zone.apex for zone in zones.by_apex.values()], SERIAL, TTLS)])
-    primary = Primary(lambda: zones, SystemClock(), [KEY], history.since, lambda: catalog)
+    primary = Primary(lambda: zones, SystemClock(), [KEY], history.since, catalog)
     server = NameServer(lambda: zones, primary=primary)
     await server.start()
     yield Running(server, primary, zones, history)
@@ -315,6 +315,22 @@ async def test_ordinary_questions_may_be_signed(running: Running, tcp: bool) -> 
         assert tcp or len(found.wire or b"") <= (payload or 512)
 
 
+async def test_a_signature_has_its_room_in_what_the_asker_takes(running: Running) -> None:
+    cell = NAMING.cell(18, (0,))
+    plain = question(cell, "SVCB", key=None, use_edns=0, payload=1232)
+    found = await asyncio.to_thread(dns.query.udp, plain, "127.0.0.1", port=running.server.port, timeout=5.0)
+    size = len(found.to_wire())
+    assert size > 512
+    for payload, cut in ((size + KEY.room // 2, True), (size + KEY.room, False)):
+        wire = question(cell, "SVCB", use_edns=0, payload=payload).to_wire()
+        answer = running.primary.answer(
+            wire, False, lambda message, limit: respond(running.zones, message, limit, False)
+        )
+        assert isinstance(answer, bytes)
+        assert len(answer) <= payload
+        assert bool(answer[2] & 2) is cut
+
+
 async def test_the_catalog_is_for_holders_of_a_key(running: Running) -> None:
     name = catalog_name(ORIGIN)
     [found] = await running.exchange(question(name, "SOA"), tcp=False)
@@ -330,7 +346,7 @@ async def test_the_catalog_is_for_holders_of_a_key(running: Running) -> None:
 
 def test_a_members_label_depends_on_its_name_alone() -> None:
     def labels(apexes: Sequence[str]) -> dict[bytes, bytes]:
-        zone = catalog_zone(ORIGIN, apexes, SERIAL, TTLS)
+        zone = catalog_zone(ORIGIN, apexes, SERIAL + len(apexes), TTLS)
         return {rdata: owner for owner, each in zone.rrsets() if each.rtype == 12 for _, rdata in each.rdatas()}
 
     few, many = labels([APEX]), labels([ORIGIN, APEX, "a.b."])
