@@ -17,8 +17,10 @@ BENCHMARKS = (
     "precision",
     "engine",
     "nameserver",
+    "secondaries",
     "zones",
     "scale",
+    "resolvers",
 )
 
 

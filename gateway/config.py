@@ -7,7 +7,6 @@ per value, and each keeps the rows of `data` that have it.
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,8 +21,8 @@ from gateway import transferring
 from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.keeping import EMBEDDED, EngineSection
-from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
-from gateway.transferring import KeySection, SecondarySection
+from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
+from gateway.transferring import KeySection, SecondarySection, SoaSection
 from regional.engines.address import EngineAddress, secret
 from registry.anchor import Anchors
 from registry.clock import Clock
@@ -34,18 +33,9 @@ from registry.limiter import RATE
 from registry.schema import Schema
 from registry.source import Source
 from registry.tsig import TsigKey
-from registry.units import duration, size
+from registry.units import size
 from registry.yamltext import YamlText, read_yaml, validate
 
-
-def _whole_seconds(text: object) -> int:
-    seconds = duration(text)
-    if not math.isfinite(seconds) or abs(seconds - round(seconds)) > 1e-6:
-        raise ValueError(f"{text!r} is not whole seconds, which a time to live in DNS is; 1s at least")
-    return round(seconds)
-
-
-Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
 
@@ -61,14 +51,6 @@ class TtlSection(Section):
     cell: Ttl = 60
     endpoint: Ttl = 30
     negative: Ttl = 10
-
-
-class SoaSection(Section):
-    """How often secondaries look for what they were not told, and how long they serve without the registry."""
-
-    refresh: Ttl = 30
-    retry: Ttl = 10
-    expire: Ttl = 86_400
 
 
 class RegistrySection(Section):

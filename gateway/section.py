@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -11,7 +12,16 @@ from registry.units import duration
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
+
+def _whole_seconds(text: object) -> int:
+    seconds = duration(text)
+    if not math.isfinite(seconds) or abs(seconds - round(seconds)) > 1e-6:
+        raise ValueError(f"{text!r} is not whole seconds, which a time to live in DNS is; 1s at least")
+    return round(seconds)
+
+
 Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
+Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 PublicKey = Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BeforeValidator
 
-from gateway.section import Address, Section
+from gateway.section import Address, Section, Ttl
 from registry.catalog import LABEL
 from registry.errors import ConfigError
 from registry.notify import Secondary
@@ -66,6 +66,14 @@ class SecondarySection(Section):
     def secondary(self, name: str, keys: Mapping[str, TsigKey]) -> Secondary:
         """With its key. keys: by name, as far as `faults` found nothing."""
         return Secondary(name, self.notify.host, self.notify.port, keys[self.key])
+
+
+class SoaSection(Section):
+    """How often secondaries look for what they were not told, and how long they serve without the registry."""
+
+    refresh: Ttl = 30
+    retry: Ttl = 10
+    expire: Ttl = 86_400
 
 
 class Transferring(Protocol):

@@ -58,13 +58,13 @@ class Edge:
             return replace(zone, branches=branches)
         cuts = {labels: next(each for each in branches[last_label(labels)][labels] if each.rtype == NS)
                 for labels in zone.cuts}  # fmt: skip
-        soa = self._names[0] + zone.soa.removeprefix(self._own)
+        soa = zone.soa if not zone.soa.startswith(self._own) else self._names[0] + zone.soa.removeprefix(self._own)
         top = tuple(
             rrset(SOA, zone.ttls.apex, [soa]) if each.rtype == SOA else each for each in zone.branches[b""][b""]
         )
         branches[b""] = {b"": self._served(top)}
         if apex == self._top:
-            del branches[_OWN]
+            branches.pop(_OWN, None)
             branches |= self._hosts(zone.ttls.endpoint)
         return replace(zone, soa=soa, branches=branches, cuts=cuts)
 

@@ -15,7 +15,7 @@ from registry.datagrams import datagrams
 from registry.errors import ConfigError
 from registry.limiter import Limiter
 from registry.primary import Primary, Transfer, is_special
-from registry.responder import failure, published, respond, worked_out
+from registry.responder import failure, respond, usual, worked_out
 from registry.wire import HEADER, MAX_UDP, SERVFAIL
 from registry.zone import ZoneSet
 
@@ -134,7 +134,7 @@ def answer_to(zones: Zones, primary: Primary | None, query: bytes, *, over_tcp: 
     most = MAX_MESSAGE if over_tcp else MAX_UDP
     try:
         current = zones()
-        answer = published(current, query, most, over_tcp)
+        answer = usual(current, query, most, over_tcp)
         if answer is not None:
             return answer
         if primary is not None and is_special(query):

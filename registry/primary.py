@@ -127,7 +127,7 @@ class Primary:
         clock: Clock,
         keys: Iterable[TsigKey] = (),
         since: Since = lambda apex, serial: None,  # noqa: ARG005 - a history that keeps nothing
-        catalog: Callable[[], ZoneSet] = ZoneSet,
+        catalog: ZoneSet | None = None,
         max_transfers: int = MAX_TRANSFERS,
     ) -> None:
         """catalog: the zone that only holders of a key may ask for."""
@@ -136,7 +136,7 @@ class Primary:
         self._zones = zones
         self._clock = clock
         self._keys = by_owner(keys)
-        self._catalog = catalog
+        self._catalog = catalog or ZoneSet()
         self._max_transfers = max_transfers
         self._told: dict[str, float] = {}
 
@@ -167,13 +167,13 @@ class Primary:
         if asked.qtype in (AXFR, IXFR):
             return self._transfer(message, asked, seal, over_tcp)
         limit = MAX_MESSAGE if over_tcp else min(MAX_UDP, max(asked.payload or 0, MIN_UDP))
-        if any(asked.name.endswith(apex) for apex in self._catalog().by_apex):
-            ordinary = partial(_from, self._catalog(), over_tcp)
+        if any(asked.name.endswith(apex) for apex in self._catalog.by_apex):
+            ordinary = partial(_from, self._catalog, over_tcp)
         answer = ordinary(message, limit - seal.key.room)
         return None if answer is None else seal.sign(answer)
 
     def _transfer(self, message: bytes, asked: _Asked, seal: Seal, over_tcp: bool) -> bytes | Transfer:
-        zone = self._zones().by_apex.get(asked.name) or self._catalog().by_apex.get(asked.name)
+        zone = self._zones().by_apex.get(asked.name) or self._catalog.by_apex.get(asked.name)
         if zone is None:
             return seal.sign(_status(message, NOTAUTH))
         if asked.qtype == IXFR and asked.serial is None:

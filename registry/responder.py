@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 
-from registry.names import Node
 from registry.rrset import RRset, fixed, rrset
 from registry.wire import (
     AA,
@@ -56,7 +55,6 @@ _DNSSEC_OK = 0x8000
 _ANY_ANSWER = rrset(HINFO, ANY_TTL, [b"\x07RFC8482\x00"])
 _IN = IN.to_bytes(2, "big")
 _ONE_QUESTION = b"\0\1\0\0\0\0"
-_PLAIN = {bytes([rd, adcd]) + _ONE_QUESTION + b"\0" for rd in (0, 1) for adcd in (0, 0x10, 0x20, 0x30)}  # up to ARCOUNT
 _ROOT_OPT = b"\0" + OPT.to_bytes(2, "big")
 
 
@@ -67,6 +65,20 @@ def _opt(extended: int, flags: int) -> bytes:
 _OPT = {flags: _opt(0, flags) for flags in (0, _DNSSEC_OK)}
 _OPT_BADVERS = _opt(BADVERS >> 4, 0)
 _OPT_LENGTH = len(_OPT[0])
+_INVOLVED = frozenset((NS, DS, ANY, AXFR, IXFR))  # types of which more is to be said
+# What stands between id and question of most questions: the flags of the answer, and how many records may follow.
+_PLAIN = {
+    bytes([rd, adcd]) + _ONE_QUESTION + bytes([0, additionals]): (QR | AA | rd << 8, additionals)
+    for rd in (0, 1)
+    for adcd in (0, 0x10, 0x20, 0x30)
+    for additionals in (0, 1)
+}
+# What follows the question of most: nothing, or OPT of a usual size. Octets for the answer; its OPT; records of it.
+_ASKED = {b"": (MIN_UDP, b"", 0)} | {
+    b"\0" + _RECORD.pack(OPT, size, flags, 0): (size, _OPT[flags], 1)
+    for size in (512, 1220, 1232, 1280, 1400, 1410, 1432, 1452, 1472, 4000, 4096, 8192, 65535)
+    for flags in (0, _DNSSEC_OK)
+}
 
 
 def respond(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
@@ -75,50 +87,65 @@ def respond(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> byte
     max_size: octets that the transport carries; over UDP also what the asker said it takes (RFC 6891 section
     6.2.5), 512 where it said nothing. An answer that does not fit is cut to its question with TC set.
     """
-    return published(zones, query, max_size, over_tcp) or worked_out(zones, query, max_size, over_tcp)
+    return usual(zones, query, max_size, over_tcp) or worked_out(zones, query, max_size, over_tcp)
 
 
-def published(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
-    """What `worked_out` says, where that is records of a published name; None for all else.
+def usual(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
+    """What `worked_out` says, for a plain question to a zone that delegates nothing; None for all else.
 
-    Most questions are such, and need no walk over the labels: what equals a published name is well-formed.
+    Most questions are such, and those for what is there need no walk over labels: what equals a published name is
+    well-formed.
     """
-    if query[2:11] not in _PLAIN:
-        return None
+    plain = _PLAIN.get(query[2:HEADER])
     end = query.find(0, HEADER) + 5  # no published label has an octet of 0
-    extra = query[end:]
-    if not extra and query[11] == 0:
-        limit, opt, additionals = MIN_UDP, b"", 0
-    elif (
-        len(extra) == _OPT_LENGTH
-        and query[11] == 1
-        and extra[:3] == _ROOT_OPT
-        and extra[6] == 0 == extra[9] == extra[10]
-    ):
-        limit, opt, additionals = max(extra[3] << 8 | extra[4], MIN_UDP), _OPT[(extra[7] & 0x80) << 8], 1
+    asked = _ASKED.get(query[end:])
+    if plain is None or asked is None:
+        return None
+    flags, announced = plain
+    size, opt, additionals = asked
+    if announced != additionals or query[end - 2 : end] != _IN:
+        return None
+    found = _found(zones, query, end)
+    if found is None:
+        return None
+    rcode, n, authorities, body = found
+    flags |= rcode
+    if end + len(body) + len(opt) > (max_size if over_tcp or size > max_size else size):
+        flags, n, authorities, body = flags | TC, 0, 0, b""
+    return b"".join((query[:2], _NUMBERS.pack(flags, 1, n, authorities, additionals), query[HEADER:end], body, opt))
+
+
+def _found(zones: ZoneSet, query: bytes, end: int) -> tuple[int, int, int, bytes] | None:
+    """Code, answer records, authority records and their octets, if its zone delegates nothing."""
+    qtype = query[end - 4] << 8 | query[end - 3]
+    name = query[HEADER : end - 4].lower()
+    by_apex = zones.by_apex
+    for length in zones.lengths:
+        zone = by_apex.get(name[-length:])
+        if zone is not None:
+            break
     else:
         return None
-    node = _node(zones, query[HEADER : end - 4].lower())
-    if not node or query[end - 2 : end] != _IN:
+    if zone.cuts or qtype in _INVOLVED:
         return None
-    qtype = query[end - 4] << 8 | query[end - 3]
-    for rtype, n, wire in node:
-        if rtype == qtype != NS:  # which come with addresses
-            limit = max_size if over_tcp or limit > max_size else limit
-            flags = QR | AA | (query[2] << 8 & RD)
-            if end + len(wire) + len(opt) > limit:
-                return query[:2] + _NUMBERS.pack(flags | TC, 1, 0, 0, additionals) + query[HEADER:end] + opt
-            return query[:2] + _NUMBERS.pack(flags, 1, n, 0, additionals) + query[HEADER:end] + wire + opt
-    return None
+    node = zone.published(name[:-length])
+    for rtype, n, wire in node or ():
+        if rtype == qtype:
+            return NOERROR, n, 0, wire
+    apex = end - 4 - length
+    if node is None and not _is_name(query, apex):
+        return None
+    return NXDOMAIN if node is None else NOERROR, 0, 1, _pointer(apex) + zone.negative
 
 
-def _node(zones: ZoneSet, name: bytes) -> Node | None:
-    """The RRsets at a published name of a zone that delegates nothing."""
-    for length in zones.lengths:
-        zone = zones.by_apex.get(name[-length:])
-        if zone is not None:
-            return None if zone.cuts else zone.published(name[:-length])
-    return None
+def _is_name(query: bytes, apex: int) -> bool:
+    """Whether the octets of the question up to `apex` are labels, and the name of no more octets than a name has."""
+    position = HEADER
+    while position < apex:
+        if query[position] > MAX_LABEL:
+            return False
+        position += 1 + query[position]
+    return position == apex and query.find(0, apex) - HEADER < MAX_NAME
 
 
 def worked_out(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "deposit": "deposit a file's rows with a network, or with --all every network's own data",
     "networks": "the networks of a domain, or of all",
     "check": "check federation.yaml, its schemas and data files; starts nothing",
+    "conformance": "examine a registry from outside: does it do what docs/protocol.md says",
     "registry": "run the registry: its name server and the service that takes coverages",
     "network": "run networks: all of one process, or one by name",
     "gateway": "run the gateway",

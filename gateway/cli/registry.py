@@ -81,10 +81,10 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             history=history,
         )
         await _first_publication(publisher)
-        catalog = _catalog(publisher.zones(), section.top, ttls)
-        primary = Primary(
-            publisher.zones, clock, config.keys().values(), publisher.history.since, lambda: ZoneSet([catalog])
-        )
+        # It changes only when the registry is started with other domains, so it takes the serial of that time.
+        apexes = sorted({section.top, *(f"{name}.{section.origin}" for name in config.served)})
+        catalog = catalog_zone(section.top, apexes, journal.last_serial(), ttls)
+        primary = Primary(publisher.zones, clock, config.keys().values(), publisher.history.since, ZoneSet([catalog]))
         limiter = Limiter(clock.monotonic, section.udp_rate)
         server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary, limiter=limiter)
         await server.start()
@@ -104,12 +104,6 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
 def _edge(config: FederationConfig) -> Edge:
     ds = DsFile(config.ds_file).records if config.ds_file is not None else dict
     return Edge(config.registry.top, config.registry.servers, ds)
-
-
-def _catalog(zones: ZoneSet, top: str, ttls: Ttls) -> Zone:
-    """It changes only when the registry is started with other domains, so it takes the serial of that time."""
-    serial = max(zone.serial for zone in zones.by_apex.values())
-    return catalog_zone(top, [zone.apex for zone in zones.by_apex.values()], serial, ttls)
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 
 import aiohttp
@@ -28,7 +29,7 @@ from registry.schema import Schema
 
 ORIGIN = "kindred.internal."
 NETWORKS = {"north": "crash.vehicles", "south": "crash.vehicles", "west": "drives"}
-STARTS_WITHIN_S = 20.0
+STARTS_WITHIN_S = 60.0
 
 _FEATURE = {"kind": "number", "label": "a size", "unit": "m", "scale": 1.0, "range": [-100.0, 100.0]}
 _SCHEMA = {
@@ -65,6 +66,8 @@ class RunningPrimary:
         self.host = host
         self.port = free_port()
         self.http = free_port()
+        self.networks: dict[str, str] = NETWORKS
+        self.pattern: dict[str, object] = {}  # what the file says of the networks, where they are not listed one by one
         self.domains = sorted(set(NETWORKS.values()))
         self.secondaries: dict[str, int] = {}
         self.process: asyncio.subprocess.Process | None = None
@@ -74,6 +77,10 @@ class RunningPrimary:
     @property
     def config(self) -> FederationConfig:
         return FederationConfig.from_yaml(self.home / "federation.yaml")
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema.from_yaml(self.home / "schema.yaml")
 
     @property
     def secret(self) -> str:
@@ -103,9 +110,10 @@ class RunningPrimary:
                 **self._registry,
             },
             "domains": {name: {"schema": "schema.yaml"} for name in self.domains},
-            "networks": {
+            "networks": self.pattern
+            or {
                 name: {"domain": domain, "listen": f"{self.host}:9"}
-                for name, domain in NETWORKS.items()
+                for name, domain in self.networks.items()
                 if domain in self.domains
             },
             "gateway": {"listen": f"{self.host}:8"},
@@ -116,16 +124,16 @@ class RunningPrimary:
         (self.home / "federation.yaml").write_text(yaml.safe_dump(document))
         make_keys(self.config)
 
-    async def start(self, prefix: Sequence[str] = ()) -> None:
-        """Until it says that it is ready. prefix: a command that runs it, as `ip netns exec`."""
+    async def start(self, within_s: float = STARTS_WITHIN_S) -> None:
+        """Until it says that it is ready."""
         self.write()
-        command = [*prefix, sys.executable, "-m", "gateway.cli", "registry", "--config", self.home / "federation.yaml"]
+        command = [sys.executable, "-m", "gateway.cli", "registry", "--config", self.home / "federation.yaml"]
         with (self.home / "registry.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdout=asyncio.subprocess.PIPE, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
             )
         assert self.process.stdout is not None
-        async with asyncio.timeout(STARTS_WITHIN_S):
+        async with asyncio.timeout(within_s):
             line = await self.process.stdout.readline()
         assert line == b"ready\n", self.log
 
@@ -147,11 +155,11 @@ class RunningPrimary:
             )
             return (await client.put_coverage(network, document)).published
 
-    def coverage(self, network: str, serial: int, amount: int) -> Coverage:
-        """`amount` regions; their ids carry the serial."""
-        schema = Schema.from_yaml(self.home / "schema.yaml")
+    def coverage(self, network: str, serial: int, amount: int, place: float = 0.0) -> Coverage:
+        """`amount` regions side by side, from `place` on; their ids carry the serial."""
+        schema = self.schema
         return Coverage(
-            domain=NETWORKS[network],
+            domain=self.networks[network],
             network=network,
             space=schema.space.hex(),
             schema=schema.digest.hex(),
@@ -160,7 +168,7 @@ class RunningPrimary:
             lease_s=3600.0,
             packets=6 * amount,
             uncovered=0,
-            regions=tuple(_region(f"r{i}-{serial}", float(i), schema.dimension) for i in range(amount)),
+            regions=tuple(_region(f"r{i}-{serial}", place + i, schema.dimension) for i in range(amount)),
         )
 
 

@@ -44,7 +44,8 @@ def peer(name: str, primary: RunningPrimary, home: Path, secret: str | None = No
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with running_primary(tmp_path / "registry") as primary:
+    # So that a change can have come by NOTIFY only.
+    async with running_primary(tmp_path / "registry", soa={"refresh": "1h", "retry": "1h", "expire": "1d"}) as primary:
         primary.write()
         peers = tuple(peer(name, primary, tmp_path) for name in SHIPPED)
         primary.secondaries = {each.name: each.port for each in peers}
@@ -118,11 +119,14 @@ async def test_without_the_primary_they_go_on_and_the_age_shows(served: Served) 
         assert held[each.name] <= shown <= held[each.name] + 30  # a time that stands still: the age is what it lacks
     assert await ask(served.primary.port, CRASH, "SOA") is None
     # Back again, it goes on where it was, and so do they.
+    mark = len(served.primary.log)
     await served.primary.start()
     later = await served.primary.cover("north", 7)
     assert later > serial
     for each in served.peers:
         await each.has(CRASH, later)
+    assert f" IXFR of {CRASH}" in served.log_since(mark)
+    assert not re.search(rf"AXFR[^:]* of {CRASH}", served.log_since(mark))
 
 
 async def test_a_new_domain_appears_by_itself_where_the_catalog_is_read(tmp_path: Path) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import dns.dnssec
+import pytest
 
+from registry.anchor import Anchors
+from registry.authorities import Authorities
+from registry.cell import Naming
+from registry.clock import SystemClock
+from registry.errors import LookupFailed
+from registry.lookup import Lookups
+from registry.validator import Validator
 from tests.peers.knot_signed import SignedEdge, signed_edge, tie
 from tests.peers.peers import ask, output_of, until
 from tests.peers.primary import ORIGIN
 
+NAMING = Naming("crash.vehicles", ORIGIN)
+TIMEOUT_S = 5.0
 KSK, ZSK = 257, 256  # flags, RFC 4034 section 2.1.1
 CRASH = f"crash.vehicles.{ORIGIN}"
 
@@ -28,9 +39,20 @@ async def delv(edge: SignedEdge, home: Path, name: str, rtype: str, anchors: Seq
     )
 
 
+@asynccontextmanager
+async def lookups(edge: SignedEdge, anchor: str) -> AsyncIterator[Lookups]:
+    """A gateway's own, which validate under the anchor."""
+    clock = SystemClock()
+    servers = Authorities(ORIGIN, [(edge.host, edge.port)], clock, dnssec=True)
+    opened = Lookups(Validator(servers, Anchors.from_text(anchor), clock))
+    yield opened
+    await opened.close()
+
+
 async def test_delv_agrees(tmp_path: Path) -> None:
-    async with signed_edge(tmp_path) as edge:
-        for name, rtype in ((CRASH, "TXT"), (f"g1.{CRASH}", "SVCB"), (f"north.net.{CRASH}", "URI"), (CRASH, "DS")):
+    async with signed_edge(tmp_path) as edge, lookups(edge, edge.anchor) as asking:
+        root = NAMING.cell((await asking.apex(NAMING, TIMEOUT_S)).value.generation, ())
+        for name, rtype in ((CRASH, "TXT"), (root, "SVCB"), (f"north.net.{CRASH}", "URI"), (CRASH, "DS")):
             assert "; fully validated" in await delv(edge, tmp_path, name, rtype), name
         for name, rtype, why in ((f"nobody.{CRASH}", "SVCB", "nxdomain"), (CRASH, "URI", "nxrrset")):
             answer = await delv(edge, tmp_path, name, rtype)
@@ -56,13 +78,33 @@ async def keys(edge: SignedEdge, zone: str) -> dict[int, int]:
     return {dns.dnssec.key_id(key): int(key.flags) for key in answer.answer[0]}
 
 
+async def test_a_gateway_validates_under_the_anchor_and_under_no_other(tmp_path: Path) -> None:
+    async with signed_edge(tmp_path) as edge:
+        for anchor in (edge.anchor, "\n".join(edge.ds)):
+            async with lookups(edge, anchor) as asking:
+                apex = await asking.apex(NAMING, TIMEOUT_S)
+                assert apex.value.generation >= 1
+                found = await asking.network(NAMING, "north", TIMEOUT_S)
+                assert len(found.value.endpoints) == 1
+                cell = await asking.cell(
+                    NAMING, apex.value.generation, (), apex.value.actions, apex.value.dimension, TIMEOUT_S
+                )
+                assert cell.value
+        other = (await edge.keymgr(CRASH, "dnskey")).replace(CRASH, ORIGIN)
+        async with lookups(edge, other) as asking:
+            with pytest.raises(LookupFailed) as caught:
+                await asking.apex(NAMING, TIMEOUT_S)
+            assert caught.value.where["rcode"] == "BOGUS"
+
+
 async def test_keys_roll_over_and_the_chain_never_breaks(tmp_path: Path) -> None:
-    async with signed_edge(tmp_path, SHORT, ttl=TTL) as edge:
+    async with signed_edge(tmp_path, SHORT, ttl=TTL) as edge, lookups(edge, edge.anchor) as asking:
         before = await keys(edge, CRASH)
 
         async def replaced(flags: int) -> bool:
             """Whether the new key alone is published; and at each look, the answer validates."""
             assert "; fully validated" in await delv(edge, tmp_path, f"north.net.{CRASH}", "TXT"), edge.knot.log[-3000:]
+            assert (await asking.network(NAMING, "north", TIMEOUT_S)).value.endpoints
             if flags == KSK:
                 await tie(edge.primary, edge.knot)  # what an operator does when Knot says that it waits
                 await edge.primary.cover("north")

@@ -82,6 +82,12 @@ def test_another_serial_keeps_the_dress() -> None:
         assert as_text(edge.dress(zone).with_serial(SERIAL + 7)) == as_text(edge.dress(zone.with_serial(SERIAL + 7)))
 
 
+def test_dressed_twice_is_dressed_once() -> None:
+    edge = Edge(ORIGIN, {"ns1": ["192.0.2.1"]}, lambda: parse_ds(LINES, "ds.txt"))
+    for zone in zones():
+        assert as_text(edge.dress(edge.dress(zone))) == as_text(edge.dress(zone))
+
+
 def test_delegations_to_others_stay() -> None:
     cut = Cut("medicine." + ORIGIN, {f"ns.medicine.{ORIGIN}": ("192.0.2.9",)}, (b"\0\1\x0d\2" + bytes(32),))
     zone = origin_zone(ORIGIN, DOMAINS, SERIAL, Ttls(), delegations=[cut])

@@ -146,8 +146,10 @@ async def test_a_newer_serial_takes_the_place_of_the_one_on_its_way() -> None:
         told.tell([APEX])
         await until(lambda: bool(heard.heard))
         published.zone = published.zone.with_serial(SERIAL + 1)
+        before = told._tasks["one", APEX]
         told.tell([APEX])
         count = len(heard.heard)
         await until(lambda: len(heard.heard) >= count + 2)
+        assert before.cancelled()
         assert set(heard.serials()[count:]) == {SERIAL + 1}
         assert len(told._tasks) == 1

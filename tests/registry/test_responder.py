@@ -349,7 +349,7 @@ def test_the_short_way_and_the_long_one_answer_alike(
     for flags in (0, dns.flags.RD, dns.flags.AD | dns.flags.CD, dns.flags.AA):
         query = dns.message.make_query(name.upper(), rtype, flags=flags, **edns).to_wire()  # type: ignore[arg-type]
         expected = responder.worked_out(ZONES, query, MAX_UDP, over_tcp)
-        assert responder.published(ZONES, query, MAX_UDP, over_tcp) in (None, expected)
+        assert responder.usual(ZONES, query, MAX_UDP, over_tcp) in (None, expected)
         assert respond(ZONES, query, MAX_UDP, over_tcp) == expected
 
 

@@ -1,0 +1,1 @@
+"""Whether a registry, seen from outside, does what docs/protocol.md says."""
