@@ -113,8 +113,8 @@ class Enrolment:
         return self._holdings.get(name)
 
     @property
-    def stamp(self) -> object:
-        """The same object as long as nothing that anybody holds has changed."""
+    def held(self) -> Mapping[str, Holding]:
+        """What each network of any domain holds: the same mapping as long as nothing of it has changed."""
         return self._holdings
 
     def holdings(self, domain: str) -> dict[str, Holding]:

@@ -19,8 +19,8 @@ import numpy as np
 from registry.cell import MAX_DEPTH, Address, CellRecord
 from registry.errors import RegionError
 from registry.placing import Places
-from registry.region import Region
-from registry.summary import contains, joined, recounted, renewed, widened
+from registry.region import Region, Vector
+from registry.summary import contains, extent, joined, recounted, renewed, widened
 from registry.tree import build_tree
 
 LEAVING = "~"  # the id of what is leaving; no network's region may have it
@@ -76,6 +76,7 @@ class LivingTree:
         self._touched: dict[Address, list[CellRecord]] = {}  # with what is new in them
         self._thinned: set[Address] = set()
         self._last: dict[Address, tuple[CellRecord, ...]] = {}  # of cells that have become empty
+        self._extents: dict[int, tuple[Vector, Vector]] = {}  # while cells are settled
         self._take_over()
         self._built = sum(map(len, self._live.values()))
         self._came_and_went = 0
@@ -299,6 +300,7 @@ class LivingTree:
         self._touched.clear()
         self._thinned.clear()
         self._last.clear()
+        self._extents.clear()
 
     def _settle_above(self, address: Address) -> None:
         above = address[:-1]
@@ -310,7 +312,7 @@ class LivingTree:
         true = self._total(address)
         lapsed = any(record.lapsed for record in records)
         new = self._touched.get(address, [])
-        holds = all(contains(pointer.region, each.region) for each in new)
+        holds = all(contains(pointer.region, each.region, self._extent(each.region)) for each in new)
         region = pointer.region
         if not holds:
             region = widened(region, [each.region for each in new], true)
@@ -325,6 +327,13 @@ class LivingTree:
         self._swap(above, pointer, CellRecord(region, child=address, lapsed=lapsed), same=False)
         if address in self._thinned and region is not pointer.region:
             self._thinned.add(above)
+
+    def _extent(self, region: Region) -> tuple[Vector, Vector]:
+        """The region's faces, worked out once for all cells above it."""
+        known = self._extents.get(id(region))
+        if known is None:
+            known = self._extents[id(region)] = extent(region)
+        return known
 
     def _retire(self, address: Address, above: Address, pointer: CellRecord) -> None:
         """Nothing points to an empty cell; it shows what it held last until nobody can ask for it."""

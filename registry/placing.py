@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from registry.cell import Address, CellRecord
-from registry.region import Region, Vector
+from registry.region import Bounds, Region, Vector
 from registry.summary import extent
 
 MOST_KEPT = 4096  # cells whose faces are kept as arrays
@@ -31,12 +31,13 @@ class Places:
         faces = self._faces.get(address)
         if faces is None:
             pointers = [record for record in records if record.child is not None]
-            bounds = [extent(record.region) for record in pointers]
+            bounds = Bounds.of([record.region for record in pointers])
+            reach = bounds.radius[:, None]
             faces = (
                 [record.child for record in pointers if record.child is not None],
-                np.array([lo for lo, _ in bounds]),
-                np.array([hi for _, hi in bounds]),
-                np.array([record.region.centre for record in pointers]),
+                np.maximum(bounds.lo, bounds.centre - reach) if pointers else bounds.lo,
+                np.minimum(bounds.hi, bounds.centre + reach) if pointers else bounds.hi,
+                bounds.centre,
             )
             if len(self._faces) >= MOST_KEPT:
                 self._faces.clear()

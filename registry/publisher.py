@@ -23,6 +23,7 @@ from registry.edition import Edition, Held, Press
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
+from registry.holding import Holding
 from registry.journal import Journal
 from registry.zone import Ttls, Zone, ZoneSet, origin_zone
 
@@ -65,7 +66,7 @@ class _Shelf:
     failure: str | None = None
     growing: asyncio.Task[None] | None = None
     held: Mapping[str, Held] = field(default_factory=dict)
-    stamp: object = None  # of the enrolment when that was so
+    holdings: Mapping[str, Holding] = field(default_factory=dict)  # of all domains, when that was so
     seen_at: float = float("inf")  # by the wall clock
     lapse_at: float = float("inf")  # the first of them, by the wall clock
     lapse_monotonic: float = float("inf")
@@ -219,21 +220,31 @@ class Publisher:
 
     def _held(self, domain: str) -> Mapping[str, Held]:
         """What each network of the domain holds now: the same objects as before for those that are as before."""
-        shelf, stamp = self._shelves[domain], self._enrolment.stamp
+        shelf, holdings = self._shelves[domain], self._enrolment.held
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        if stamp is shelf.stamp and shelf.seen_at <= now < shelf.lapse_at and monotonic < shelf.lapse_monotonic:
+        timely = shelf.seen_at <= now < shelf.lapse_at and monotonic < shelf.lapse_monotonic
+        if timely and holdings is shelf.holdings:
             return shelf.held
-        held: dict[str, Held] = {}
-        for name, holding in self._enrolment.holdings(domain).items():
+        if timely and len(holdings) >= len(shelf.holdings):  # nobody is ever taken out while the registry runs
+            known = shelf.holdings
+            differing = {name: each for name, each in holdings.items() if known.get(name) is not each}
+            changed = {name: each for name, each in differing.items() if self._enrolment.member(name).domain == domain}
+        else:
+            changed = self._enrolment.holdings(domain)
+            shelf.held = {name: held for name, held in shelf.held.items() if name in changed}
+            shelf.lapse_at = shelf.lapse_monotonic = float("inf")
+        come: dict[str, Held] = {}
+        for name, holding in changed.items():
             lapsed = holding.lapsed_at(now, monotonic)
             old = shelf.held.get(name)
-            same = old is not None and old.holding is holding and old.lapsed == lapsed
-            held[name] = old if old is not None and same else Held(holding, lapsed)
-        running = [each.holding for each in held.values() if not each.lapsed]
-        shelf.stamp, shelf.seen_at = stamp, now
-        shelf.held = shelf.held if held == shelf.held else held
-        shelf.lapse_at = min((each.until for each in running), default=float("inf"))
-        shelf.lapse_monotonic = min((each.until_monotonic for each in running), default=float("inf"))
+            if old is None or old.holding is not holding or old.lapsed != lapsed:
+                come[name] = Held(holding, lapsed)
+            if not lapsed:
+                shelf.lapse_at = min(shelf.lapse_at, holding.until)
+                shelf.lapse_monotonic = min(shelf.lapse_monotonic, holding.until_monotonic)
+        shelf.holdings, shelf.seen_at = holdings, now
+        if come:
+            shelf.held = {**shelf.held, **come}
         return shelf.held
 
     def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:

@@ -58,9 +58,12 @@ def extent(region: Region) -> tuple[Vector, Vector]:
     return lo, hi
 
 
-def contains(outer: Region, inner: Region) -> bool:
-    """Whether all that lies in ball and box of `inner` certainly lies in ball and box of `outer`."""
-    lo, hi = extent(inner)
+def contains(outer: Region, inner: Region, faces: tuple[Vector, Vector] | None = None) -> bool:
+    """Whether all that lies in ball and box of `inner` certainly lies in ball and box of `outer`.
+
+    faces: the extent of `inner`, where it is at hand.
+    """
+    lo, hi = faces or extent(inner)
     if not ((lo >= outer.lo).all() and (hi <= outer.hi).all()):
         return False
     offset = inner.centre - outer.centre
