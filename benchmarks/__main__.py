@@ -18,6 +18,8 @@ BENCHMARKS = (
     "engine",
     "nameserver",
     "resolvers",
+    "zones",
+    "scale",
 )
 
 

@@ -17,12 +17,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from gateway import transferring
 from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
-from gateway.transferring import KeySection, SecondarySection, unknown_keys
+from gateway.transferring import KeySection, SecondarySection
 from registry.anchor import Anchors
-from registry.catalog import catalog_name
 from registry.clock import Clock
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
@@ -60,6 +60,14 @@ class TtlSection(Section):
     negative: Ttl = 10
 
 
+class SoaSection(Section):
+    """How often secondaries look for what they were not told, and how long they serve without the registry."""
+
+    refresh: Ttl = 30
+    retry: Ttl = 10
+    expire: Ttl = 86_400
+
+
 class RegistrySection(Section):
     dns: Address
     http: Address
@@ -69,13 +77,14 @@ class RegistrySection(Section):
     subtrees: Mapping[Name, SubtreeSection] = {}
     parents: Mapping[DomainName, ParentSection] = {}
     ttl: TtlSection = TtlSection()
+    soa: SoaSection = SoaSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
     udp_rate: Annotated[float, Field(gt=0)] = RATE
     keys: Mapping[Name, KeySection] = {}
     secondaries: Mapping[Name, SecondarySection] = {}
     ds: Path | None = None
-    addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
+    servers: Mapping[Name, Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)]] = {}
 
     @property
     def top(self) -> str:
@@ -272,13 +281,8 @@ def _check(parsed: _File) -> list[Fault]:
     """What does not fit together in a file of the right form."""
     return [
         *faults(parsed.registry, list(parsed.domains)),
-        *unknown_keys(parsed.registry.keys, parsed.registry.secondaries),
+        *transferring.faults(parsed.registry, list(parsed.domains)),
         *_unknown_key(parsed),
-        *(
-            (("domains", domain), f"{catalog_name(parsed.registry.top)} is the catalog of zones; choose another name")
-            for domain in parsed.domains
-            if f".{domain}.{parsed.registry.origin}".endswith(f".{catalog_name(parsed.registry.top)}")
-        ),
     ]
 
 

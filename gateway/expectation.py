@@ -230,5 +230,8 @@ class _Bracket:
         if not (self.low > 0.0 and self.below > 0.0):
             return [(self.low + middle) / 2.0, middle, (middle + self.high) / 2.0]
         slope = math.log(self.high / self.low) / math.log(self.above / self.below)
-        aims = [self.high * (k * part / self.above) ** slope for part in (1.0 - aside, 1.0 + aside)]
+        aims = [
+            self.high * math.exp(min(slope * math.log(k * part / self.above), 0.0))
+            for part in (1.0 - aside, 1.0 + aside)
+        ]
         return sorted([middle, *(min(max(aim, self.low), self.high) for aim in aims)])

@@ -11,6 +11,7 @@ import numpy as np
 
 from gateway.age import Ages
 from gateway.answer import Answer, Asked, WalkReport
+from gateway.arrivals import Arrivals
 from gateway.asking import Asking
 from gateway.balance import balance
 from gateway.cache import Kept
@@ -65,12 +66,12 @@ class Journey:
         self._lookups = 0
         self._gone = False
         self._ages = Ages()
-        self._ages.take(tree.naming.apex, tree.serial, tree.newest, tree.apex.keep_s)
+        self._ages.take(tree.naming.apex, tree.serial, tree.newest or self._now(), tree.apex.keep_s)
         self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
-        self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+        self._under_way: Arrivals[Opened | Answered] = Arrivals()
         self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
@@ -78,23 +79,15 @@ class Journey:
         try:
             while self.tree.apex.generation and self._deadline.remaining():
                 self._take_steps()
-                if not self._tasks:
+                if not self._under_way:
                     break
-                done, self._tasks = await asyncio.wait(
-                    self._tasks,
-                    timeout=self._deadline.until_soft() or self._deadline.remaining(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in done:
-                    result = task.result()
+                for result in await self._under_way.wait(self._deadline.until_soft() or self._deadline.remaining()):
                     if isinstance(result, Answered):
                         self._take_answer(result)
                     else:
                         self._take_cells([result])
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._under_way.cancel()
 
     async def corroborate(self) -> None:
         """Hear from each network that has answered what it says by itself."""
@@ -215,12 +208,12 @@ class Journey:
         while True:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
-                self._tasks.add(asyncio.create_task(self._ask(ask)))
+                self._under_way.start(self._ask(ask))
             at_hand: list[Opened] = []
             for address in steps.open:
                 looked = self._at_hand(address)
                 if looked is None:
-                    self._tasks.add(asyncio.create_task(self._look_up(address)))
+                    self._under_way.start(self._look_up(address))
                 else:
                     at_hand.append((address, looked))
             if not at_hand:
@@ -253,7 +246,8 @@ class Journey:
                 self._walk.could_not_open(address, looked.detail)
                 self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
-                self._ages.take(self.tree.naming.apex, looked.serial, looked.newest, self.tree.apex.keep_s)
+                newest = looked.newest or self._now()
+                self._ages.take(self.tree.naming.apex, looked.serial, newest, self.tree.apex.keep_s)
                 self._stale = self._stale or looked.stale
                 opened.append((address, looked.value))
         self._walk.opened(opened)
@@ -284,6 +278,10 @@ class Journey:
                 self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
                     arm: r for arm, r in reached.items() if arm not in within
                 }
+
+    def _now(self) -> int:
+        """The serial that nothing read by now can exceed: a server may have caught up after it told its own."""
+        return int(self._clock.now())
 
     def _relied(self) -> list[Relied]:
         return [

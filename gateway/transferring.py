@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
+from gateway.section import Address, Section
+from registry.catalog import LABEL
 from registry.errors import ConfigError
 from registry.notify import Secondary
 from registry.tsig import TsigKey
 
-Path_ = tuple[str | int, ...]
+Fault = tuple[tuple[str | int, ...], str]
 
 SECRET_OCTETS = 32
 
@@ -26,18 +28,7 @@ def _place(text: object) -> str:
     return text
 
 
-def _host_port(text: object) -> str:
-    host, separator, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-    if not separator or not host or not port.isdecimal() or not 0 < int(port) <= 65535:
-        raise ValueError(f"{text!r} is not host:port, as in 127.0.0.1:5302")
-    return str(text)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KeySection(_Section):
+class KeySection(Section):
     """A TSIG key (RFC 8945): whoever holds it may transfer the registry's zones."""
 
     secret: Annotated[str, BeforeValidator(_place)]
@@ -66,25 +57,44 @@ class KeySection(_Section):
         return TsigKey.from_base64(f"{name}.", text, self.algorithm)
 
 
-class SecondarySection(_Section):
+class SecondarySection(Section):
     """A server that is told of changes (NOTIFY), by the key that it also transfers by."""
 
-    notify: Annotated[str, BeforeValidator(_host_port)]
+    notify: Address
     key: str
 
     def secondary(self, name: str, keys: Mapping[str, TsigKey]) -> Secondary:
-        host, _, port = self.notify.rpartition(":")
-        return Secondary(name, host.strip("[]"), int(port), keys[self.key])
+        """With its key. keys: by name, as far as `faults` found nothing."""
+        return Secondary(name, self.notify.host, self.notify.port, keys[self.key])
 
 
-def unknown_keys(
-    keys: Mapping[str, KeySection], secondaries: Mapping[str, SecondarySection]
-) -> Iterator[tuple[Path_, str]]:
-    """Secondaries whose key is not among the keys, as (path in the file, what is wrong)."""
-    for name, section in secondaries.items():
-        if section.key not in keys:
-            known = ", ".join(keys) or "none yet"
+class Transferring(Protocol):
+    """What the registry's section has of this. top: its topmost zone, with the final dot."""
+
+    @property
+    def origin(self) -> str: ...
+    @property
+    def top(self) -> str: ...
+    @property
+    def keys(self) -> Mapping[str, KeySection]: ...
+    @property
+    def secondaries(self) -> Mapping[str, SecondarySection]: ...
+    @property
+    def servers(self) -> Mapping[str, Sequence[str]]: ...
+
+
+def faults(registry: Transferring, domains: Sequence[str]) -> Iterator[Fault]:
+    """What does not fit together, as (path in the file, what is wrong)."""
+    for name, section in registry.secondaries.items():
+        if section.key not in registry.keys:
+            known = ", ".join(registry.keys) or "none yet"
             yield ("registry", "secondaries", name, "key"), f"{section.key!r} is not among registry.keys: {known}"
+    for domain in domains:
+        label = f"{domain}.{registry.origin}".removesuffix(registry.top).removesuffix(".").rpartition(".")[2]
+        if label == LABEL:
+            yield ("domains", domain), f"{LABEL}.{registry.top} is the catalog of zones; choose another name"
+        if label in registry.servers:
+            yield ("registry", "servers", label), f"the domain {domain!r} has this name too; choose another one"
 
 
 def make_secret(path: Path) -> None:

@@ -88,7 +88,7 @@ class Copies:
         is_stale = age_s > copy.refresh_s + copy.retry_s
         dated = _dated(copy)
         ttl_s = 0 if is_stale else found.ttl
-        return Found(found.rdatas, ttl_s, dated.serial, found.signatures, is_stale, dating=dated)
+        return Found(found.rdatas, ttl_s, dated.serial, found.signatures, is_stale, dated.serial, dated)
 
     async def refresh(self, zone: str) -> None:
         """Ask the primary for what is newer. Raises LookupFailed, also in `find` where there is no copy yet."""

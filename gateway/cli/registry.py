@@ -11,6 +11,7 @@ from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from registry.catalog import catalog_zone
 from registry.clock import Clock, SystemClock
+from registry.edge import DsFile, Edge
 from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.errors import ConfigError
 from registry.journal import Journal
@@ -21,7 +22,6 @@ from registry.notify import Notifier
 from registry.primary import Primary
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
-from registry.signing import DsFile
 from registry.wire import name_to_wire
 from registry.zone import Ttls, Zone, ZoneSet
 
@@ -52,7 +52,15 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         if name in config.served
     ]
     ttl = section.ttl
-    ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
+    ttls = Ttls(
+        apex=ttl.apex,
+        cell=ttl.cell,
+        endpoint=ttl.endpoint,
+        soa_minimum=ttl.negative,
+        soa_refresh=section.soa.refresh,
+        soa_retry=section.soa.retry,
+        soa_expire=section.soa.expire,
+    )
     journal = Journal(config.data_dir / "registry")
     try:
         members = [_member(config, each) for each in config.networks.values()]
@@ -64,10 +72,10 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             clock,
             ttls,
             times,
-            addresses=section.addresses or (section.dns.host,),
+            addresses=(section.dns.host,),
             zone=section.zone or "",
             delegations=config.cuts(),
-            ds=DsFile(config.ds_file).records if config.ds_file is not None else dict,
+            dress=_edge(config).dress,
         )
         await _first_publication(publisher)
         catalog = _catalog(publisher.zones(), section.top, ttls)
@@ -87,6 +95,11 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             await server.close()
     finally:
         journal.close()
+
+
+def _edge(config: FederationConfig) -> Edge:
+    ds = DsFile(config.ds_file).records if config.ds_file is not None else dict
+    return Edge(config.registry.top, config.registry.servers, ds)
 
 
 def _catalog(zones: ZoneSet, top: str, ttls: Ttls) -> Zone:

@@ -25,10 +25,11 @@ SHIPPED = Path(__file__).parent.parent.parent / "examples" / "peers"
 PACKAGES = {
     "knotd": "knot", "knotc": "knot", "keymgr": "knot-dnsutils", "kzonecheck": "knot-dnssecutils",
     "kdig": "knot-dnsutils", "nsd": "nsd", "nsd-checkzone": "nsd", "named": "bind9",
-    "unbound": "unbound", "named-checkzone": "bind9-utils", "delv": "bind9-dnsutils", "dig": "bind9-dnsutils",
+    "named-checkzone": "bind9-utils", "dnssec-verify": "bind9-utils", "unbound": "unbound",
+    "delv": "bind9-dnsutils", "dig": "bind9-dnsutils",
     "ldns-verify-zone": "ldnsutils", "zonemaster-cli": "zonemaster-cli", "unshare": "util-linux", "ip": "iproute2",
 }  # fmt: skip
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
 _T = TypeVar("_T")
 
@@ -103,8 +104,14 @@ class Peer:
         text = (SHIPPED / self.shipped).read_text()
         if self.name == "nsd":
             text = _each_domain(text, self.words["DOMAINS"].split())
-        given = {"DIR": str(self.home), "LISTEN-HOST": "127.0.0.1", "LISTEN-PORT": str(self.port),
-                 "LISTEN": f"127.0.0.1@{self.port}", **self.words}  # fmt: skip
+        given = {
+            "PORT": str(self.port),
+            "DIR": str(self.home),
+            "LISTEN-HOST": "127.0.0.1",
+            "LISTEN-PORT": str(self.port),
+            "LISTEN": f"127.0.0.1@{self.port}",
+            **self.words,
+        }
         for word in sorted(given, key=len, reverse=True):
             text = text.replace(word, given[word])
         self.configuration.write_text(text)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.peers.peers import Peer, serving
+from tests.peers.peers import Peer, ask, serving, until
 from tests.peers.primary import ORIGIN, RunningPrimary, running_primary
 
 CRASH = f"crash.vehicles.{ORIGIN}"
@@ -70,3 +72,80 @@ async def test_a_changed_coverage_is_served_by_all_three_by_difference(served: S
     log = served.log_since(mark)
     assert len(re.findall(rf" IXFR of {CRASH}: ", log)) >= 3
     assert "AXFR" not in log
+
+
+@pytest.mark.parametrize("name", list(SHIPPED))
+async def test_a_wrong_key_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    async with running_primary(tmp_path / "registry") as primary:
+        primary.write()
+        wrong = peer(name, primary, tmp_path, base64.b64encode(b"wrong, but long enough to be one").decode())
+        primary.secondaries = {name: wrong.port}
+        await primary.start()
+        async with serving(wrong):
+
+            async def said() -> bool:
+                return "a question is refused: BADSIG" in primary.log
+
+            await until(said, lambda: primary.log)
+            assert await wrong.serial(CRASH) is None
+            assert " AXFR of " not in primary.log
+
+
+async def test_a_lost_notify_costs_no_more_than_the_refresh(tmp_path: Path) -> None:
+    async with running_primary(tmp_path / "registry", soa={"refresh": "1s", "retry": "1s", "expire": "1d"}) as primary:
+        primary.write()
+        peers = tuple(peer(name, primary, tmp_path) for name in SHIPPED)
+        await primary.start()  # and nobody is told of anything
+        async with serving(*peers):
+            for each in peers:
+                await each.has(CRASH, 1)
+            serial = await primary.cover("north")
+            for each in peers:
+                await each.has(CRASH, serial)
+        assert "NOTIFY" not in primary.log
+
+
+async def test_without_the_primary_they_go_on_and_the_age_shows(served: Served) -> None:
+    serial = await served.primary.cover("north")
+    held = {each.name: await each.has(CRASH, serial) for each in served.peers}
+    await served.primary.stop(signal.SIGKILL)
+    for each in served.peers:
+        answer = await each.ask(CRASH, "TXT")
+        assert answer is not None
+        assert answer.answer
+        shown = await each.serial(CRASH)
+        assert shown is not None
+        assert held[each.name] <= shown <= held[each.name] + 30  # a time that stands still: the age is what it lacks
+    assert await ask(served.primary.port, CRASH, "SOA") is None
+    # Back again, it goes on where it was, and so do they.
+    await served.primary.start()
+    later = await served.primary.cover("north", 7)
+    assert later > serial
+    for each in served.peers:
+        await each.has(CRASH, later)
+
+
+async def test_a_new_domain_appears_by_itself_where_the_catalog_is_read(tmp_path: Path) -> None:
+    async with running_primary(tmp_path / "registry") as primary:
+        primary.domains = ["crash.vehicles"]
+        primary.write()
+        peers = tuple(peer(name, primary, tmp_path) for name in ("knot", "bind"))
+        primary.secondaries = {each.name: each.port for each in peers}
+        await primary.start()
+        async with serving(*peers):
+            for each in peers:
+                await each.has(CRASH, 1)
+                assert await each.serial(DRIVES) is None
+            await primary.stop()
+            primary.domains = ["crash.vehicles", "drives"]
+            await primary.start()
+            for each in peers:
+                await each.has(DRIVES, 1)
+            await primary.stop()
+            primary.domains = ["drives"]
+            await primary.start()
+
+            async def gone() -> bool:
+                return all([await each.serial(CRASH) is None for each in peers])
+
+            await until(gone)
