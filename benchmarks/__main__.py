@@ -7,7 +7,18 @@ import sys
 
 from benchmarks.report import Report, keep
 
-BENCHMARKS = ("main_job", "killed", "durability", "asking", "throughput", "planner", "precision", "engine", "engines")
+BENCHMARKS = (
+    "main_job",
+    "killed",
+    "durability",
+    "asking",
+    "throughput",
+    "planner",
+    "precision",
+    "engine",
+    "engines",
+    "nameserver",
+)
 
 
 def main(names: list[str]) -> int:

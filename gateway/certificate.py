@@ -122,7 +122,7 @@ def certify(
             reached = np.array([truncated[name].get(arm, np.inf) for arm in arms])
             lower = np.maximum(standing.lower[row], reached)
             miss(lower, np.where(np.isfinite(reached), standing.counts[row], 0), "truncated", network=name)
-    for closed in np.flatnonzero(walk.failed | walk.closed).tolist():
+    for closed in np.flatnonzero((walk.failed | walk.closed) & walk.reaches(radius).any(axis=1)).tolist():
         address = walk.address(closed)
         reason = "unresolved" if walk.failed[closed] else "unopened"
         lower = np.full(len(arms), walk.lower[closed])

@@ -10,21 +10,30 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
-from regional.engines.address import EngineAddress, secret
-from registry.coverage import DomainName
+from gateway.carrying import ResolverSection
+from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
+from gateway.keeping import EMBEDDED, EngineSection
+from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
+from gateway.transferring import KeySection, SecondarySection, unknown_keys
+from registry.anchor import Anchors
+from registry.catalog import catalog_name
+from registry.clock import Clock
+from registry.coverage import DomainName, Name
+from registry.cut import Cut
 from registry.errors import ConfigError
+from registry.limiter import RATE
 from registry.schema import Schema
+from registry.source import Source
+from registry.tsig import TsigKey
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
-
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def _whole_seconds(text: object) -> int:
@@ -34,38 +43,16 @@ def _whole_seconds(text: object) -> int:
     return round(seconds)
 
 
-Seconds = Annotated[float, BeforeValidator(duration), Field(gt=0)]
 Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+def _ip(text: object) -> str:
+    return str(ip_address(str(text)))
 
 
-class Address(_Section):
-    """`host:port`, as in 127.0.0.1:5300 or [::1]:5300; port 0 = any free one."""
-
-    host: str
-    port: Annotated[int, Field(ge=0, le=65535)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, text: object) -> object:
-        if not isinstance(text, str):
-            return text
-        host, separator, port = text.rpartition(":")
-        if not separator or not host or not port.isdecimal():
-            raise ValueError(f"{text!r} is not host:port, as in 127.0.0.1:5300")
-        return {"host": host.strip("[]"), "port": int(port)}
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-class TtlSection(_Section):
+class TtlSection(Section):
     """Times to live of the zone's records."""
 
     apex: Ttl = 10
@@ -74,96 +61,71 @@ class TtlSection(_Section):
     negative: Ttl = 10
 
 
-class RegistrySection(_Section):
+class RegistrySection(Section):
     dns: Address
     http: Address
-    origin: str = "kindred.internal."
+    origin: Origin = "kindred.internal."
+    zone: DomainName | None = None
+    delegations: Mapping[DomainName, DelegationSection] = {}
+    subtrees: Mapping[Name, SubtreeSection] = {}
+    parents: Mapping[DomainName, ParentSection] = {}
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    udp_rate: Annotated[float, Field(gt=0)] = RATE
+    keys: Mapping[Name, KeySection] = {}
+    secondaries: Mapping[Name, SecondarySection] = {}
+    ds: Path | None = None
+    addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
 
-    @field_validator("origin")
-    @classmethod
-    def _absolute(cls, origin: str) -> str:
-        labels = origin.removesuffix(".").split(".")
-        if not origin.endswith(".") or not all(NAME.fullmatch(label) for label in labels):
-            raise ValueError(f"{origin!r} is not an absolute lower-case DNS name with its final dot")
-        return origin
+    @property
+    def top(self) -> str:
+        """The registry's topmost zone."""
+        return f"{self.zone}.{self.origin}" if self.zone else self.origin
 
 
-class DomainSection(_Section):
+class DomainSection(Section):
     schema_: Annotated[Path, Field(alias="schema")]
     release: Literal["packets"] | None = None
     min_cohort: Annotated[int, Field(ge=1)] | None = None
 
 
-class HashSplit(_Section):
+class HashSplit(Section):
     """Rows are spread over `parts` networks by a hash of `column`."""
 
     column: str
     parts: Annotated[int, Field(ge=1, le=10_000)]
 
 
-EMBEDDED: Final = "embedded"
-
-
-class EngineSection(_Section):
-    """`embedded`, or a server's address; with user and password (as file: or env:) and ca where it is guarded."""
-
-    at: str
-    user: str | None = None
-    password: Annotated[str, Field(pattern=r"^(file|env):.")] | None = None
-    ca: Path | None = None
-
-    @property
-    def kind(self) -> str:
-        """What the registry tells of it."""
-        return self.at.partition(":")[0]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain(cls, value: object) -> object:
-        return {"at": value} if isinstance(value, str) else value
-
-    @field_validator("at")
-    @classmethod
-    def _readable(cls, at: str) -> str:
-        if at != EMBEDDED:
-            try:
-                EngineAddress.parse(at, "network")
-            except ConfigError as error:
-                raise ValueError(error.detail) from None
-        return at
-
-
-class NetworkSection(_Section):
+class NetworkSection(Section):
     domain: DomainName
     engine: EngineSection = EngineSection(at=EMBEDDED)
     listen: Address
     process: str | None = None
-    key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
+    key: PublicKey | None = None
     data: Path | None = None
     where: Mapping[str, Value | list[Value]] = {}
     each: Mapping[str, list[Value] | HashSplit] = {}
 
 
-class GatewaySection(_Section):
+class GatewaySection(Section):
     listen: Address
+    resolver: ResolverSection = ResolverSection()
     deadline: Seconds = 1.0
     cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
 
-class _File(_Section):
+class _File(Section):
     version: Literal[1]
     data_dir: Path = Path(".kindred")
     registry: RegistrySection
     domains: Annotated[dict[DomainName, DomainSection], Field(min_length=1)]
-    networks: dict[str, NetworkSection] = {}
+    networks: Mapping[str, NetworkSection] = {}
     gateway: GatewaySection
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """One network after `each` has been spelled out."""
 
     name: str
@@ -175,18 +137,6 @@ class NetworkConfig(_Section):
     data: Path | None
     where: Mapping[str, Any]
 
-    def address(self, here: Path) -> EngineAddress | None:
-        """Where its engine's server is, files taken from `here`; None for the embedded one. Raises ConfigError."""
-        engine = self.engine
-        if engine.at == EMBEDDED:
-            return None
-        return replace(
-            EngineAddress.parse(engine.at, self.name),
-            user=engine.user,
-            password=None if engine.password is None else secret(engine.password, here),
-            ca=None if engine.ca is None else here / engine.ca,
-        )
-
     @property
     def endpoint(self) -> str:
         """Where the network's service answers."""
@@ -197,7 +147,7 @@ class FederationConfig:
     """The checked file; paths in it are taken from where it stands."""
 
     def __init__(self, text: YamlText) -> None:
-        parsed = validate(_File, text, ConfigError)
+        parsed = validate(_File, text, ConfigError, _check)
         self.file = text.file
         self.registry = parsed.registry
         self.domains = parsed.domains
@@ -219,6 +169,33 @@ class FederationConfig:
     def _schemas(self) -> dict[str, Schema]:
         return {name: Schema.from_yaml(self.here / section.schema_) for name, section in self.domains.items()}
 
+    def keys(self) -> dict[str, TsigKey]:
+        """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
+        return {name: self._key(name) for name in self.registry.keys}
+
+    def _key(self, name: str) -> TsigKey:
+        try:
+            return self.registry.keys[name].key(name, self.here)
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: {error.detail}") from None
+
+    def source(self, clock: Clock) -> Source:
+        """Who carries the registry's records to the gateway, started. Raises ConfigError."""
+        resolver = self.gateway.resolver
+        key = self._key(resolver.key) if resolver.key is not None else None
+        anchors = None if resolver.anchor is None else Anchors.from_file(self.here / resolver.anchor[len("file:") :])
+        zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
+        return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
+
+    @property
+    def ds_file(self) -> Path | None:
+        """Where the DS records of signed domains are kept."""
+        return None if self.registry.ds is None else self.here / self.registry.ds
+
+    def secret_files(self) -> list[Path]:
+        """Where those of the keys are kept that are kept in files."""
+        return [path for each in self.registry.keys.values() if (path := each.file(self.here)) is not None]
+
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
         return self._schemas
@@ -226,6 +203,15 @@ class FederationConfig:
     def min_cohort(self, domain: str) -> int:
         """Packets per region at least: the domain's own rule, else the schema's."""
         return self.domains[domain].min_cohort or self._schemas[domain].min_cohort
+
+    @property
+    def served(self) -> list[str]:
+        """The domains that this file's registry serves itself."""
+        return served(self.registry, list(self.domains))
+
+    def cuts(self) -> list[Cut]:
+        """The names that this file's registry delegates."""
+        return cuts(self.registry)
 
     def processes(self) -> dict[str, list[NetworkConfig]]:
         """Networks by the process that serves them."""
@@ -241,6 +227,8 @@ class FederationConfig:
             raise ConfigError(f"{place}: there is already a network {network.name!r}; choose another name")
         if network.domain not in self.domains:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not among domains: {', '.join(self.domains)}")
+        if network.domain not in self.served:
+            raise ConfigError(f"{place}.domain: {network.domain!r} is not served by this registry, but by another")
         for other in self.networks.values():
             if other.process == network.process and other.listen != network.listen:
                 raise ConfigError(f"{place}.listen: process {network.process!r} listens on {other.listen} already")
@@ -281,9 +269,31 @@ class FederationConfig:
             )
 
 
+def _check(parsed: _File) -> list[Fault]:
+    """What does not fit together in a file of the right form."""
+    return [
+        *faults(parsed.registry, list(parsed.domains)),
+        *unknown_keys(parsed.registry.keys, parsed.registry.secondaries),
+        *_unknown_key(parsed),
+        *(
+            (("domains", domain), f"{catalog_name(parsed.registry.top)} is the catalog of zones; choose another name")
+            for domain in parsed.domains
+            if f".{domain}.{parsed.registry.origin}".endswith(f".{catalog_name(parsed.registry.top)}")
+        ),
+    ]
+
+
 def _label(value: Value) -> str:
     """A DNS label for a column's value; nothing becomes `unknown`."""
     if value is None:
         return "unknown"
     text = str(value).removesuffix(".0").lower()
     return re.sub(r"[^a-z0-9]+", "-", text.replace("+", " plus")).strip("-") or "unknown"
+
+
+def _unknown_key(parsed: _File) -> list[Fault]:
+    name = parsed.gateway.resolver.key
+    if name is None or name in parsed.registry.keys:
+        return []
+    known = ", ".join(parsed.registry.keys) or "none yet"
+    return [(("gateway", "resolver", "key"), f"{name!r} is not among registry.keys: {known}")]

@@ -61,7 +61,7 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         async with Connections() as connections:
-            lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
+            lookups = Lookups(settings.source(clock))
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,
@@ -94,6 +94,8 @@ class Federation:
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
+        if question.corroborate and asking.schema.actions and deadline.remaining():
+            await journey.corroborate()
         if journey.found > THREAD_ABOVE:
             return await asyncio.to_thread(journey.answer)
         return journey.answer()
@@ -107,7 +109,8 @@ class Federation:
         journey = await self._journey(asking, self._deadline(question))
         cells = await journey.walk()
         standing = journey.standing
-        order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
+        expected = journey.promise.sum(axis=1).tolist()
+        order = sorted(range(len(standing.names)), key=lambda row: -expected[row])
         return {
             "domain": question.domain,
             "apex": asking.naming.apex,
@@ -119,7 +122,7 @@ class Federation:
                 {
                     "name": standing.names[row],
                     "lower_bound": float(standing.lower[row].min()),
-                    "expected": round(float(standing.expected[row].sum()), 3),
+                    "expected": round(expected[row], 3),
                     "lapsed": standing.names[row] in journey.lapsed,
                 }
                 for row in order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,13 +11,17 @@ import numpy as np
 
 from gateway.answer import Answer, Asked, WalkReport
 from gateway.asking import Asking
+from gateway.balance import balance
 from gateway.cache import Kept
+from gateway.candidates import Candidates
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
+from gateway.expectation import Array
 from gateway.fanout import Answered, Fanout
-from gateway.merge import Candidate, Merge
+from gateway.merge import Merge
 from gateway.neighbours import Neighbours
+from gateway.opinions import Heard, opinions
 from gateway.outlook import Standing
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
@@ -62,6 +67,7 @@ class Journey:
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
         self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+        self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
         """Until nothing is left to do, or the deadline has passed."""
@@ -85,6 +91,15 @@ class Journey:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def corroborate(self) -> None:
+        """Hear from each network that has answered what it says by itself."""
+        heard = [
+            Heard(answered, whole=self._asking.per == "action" and not self._within[name])
+            for name, answered in self._answered.items()
+            if answered.reply is not None
+        ]
+        self._opinions = await opinions(self._asking, self._fanout, heard)
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -118,6 +133,11 @@ class Journey:
         return self._plan.standing()
 
     @property
+    def promise(self) -> Array:
+        """(n, a): how many neighbours are still expected of each of them."""
+        return self._plan.promise()
+
+    @property
     def lapsed(self) -> frozenset[str]:
         """Networks met whose lease is over."""
         return frozenset(self._walk.lapsed)
@@ -132,7 +152,7 @@ class Journey:
         asking = self._asking
         self._drop_the_faulty()
         neighbours = self._merge.nearest()
-        columns = self._columns(neighbours)
+        columns = neighbours.columns(asking.schema.dimension, asking.question.k, asking.per, self._merge.kths())
         actions = asking.actions or asking.schema.actions
         standing = self._plan.standing()
         outcomes = {name: answered.outcome for name, answered in self._answered.items()}
@@ -177,12 +197,16 @@ class Journey:
                 actions=actions,
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
+                opinions=self._opinions,
             ),
+            balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
         )
 
     def _take_steps(self) -> None:
         """Start what the plan wants; cells that are in the cache are opened on the spot."""
+        while certain := [(cell, looked) for cell in self._plan.certain() if (looked := self._at_hand(cell))]:
+            self._take_cells(certain)
         while True:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
@@ -263,12 +287,8 @@ class Journey:
             if each.serial
         ]
 
-    def _networks(
-        self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Sequence[Candidate]
-    ) -> list[Asked]:
-        contributed: dict[str, int] = {}
-        for candidate in neighbours:
-            contributed[candidate.network] = contributed.get(candidate.network, 0) + 1
+    def _networks(self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Candidates) -> list[Asked]:
+        contributed = Counter(neighbours.networks())
         radius = self._merge.radius()
         listed = []
         for row, name in enumerate(standing.names):
@@ -276,30 +296,16 @@ class Journey:
             if outcome is None:
                 near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
                 bound = float(standing.lower[row].min())
-                expected = float(standing.expected[row].sum())
                 reason = f"nothing of it is nearer than {bound:.4g}"
                 if near:
+                    expected = float(self.promise[row].sum())
                     stop = (
                         "the deadline came first" if self._asking.question.mode == "exact" else "the mode left it out"
                     )
                     reason = f"{stop}; about {expected:.2g} of the neighbours are expected there"
                 outcome = Outcome(Disposition.SKIPPED, reason)
-            listed.append(Asked(name, outcome, contributed.get(name, 0)))
+            listed.append(Asked(name, outcome, contributed[name]))
         return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
-
-    def _columns(self, neighbours: Sequence[Candidate]) -> Neighbours:
-        arms = self._asking.arms
-        return Neighbours(
-            distance=np.sqrt(np.array([each.distance2 for each in neighbours], dtype=np.float64)),
-            action=tuple(each.packet.action or "" for each in neighbours),
-            network=tuple(each.network for each in neighbours),
-            node=tuple(each.packet.node for each in neighbours),
-            weight=np.array([each.packet.weight for each in neighbours], dtype=np.float64),
-            outcomes=tuple(each.packet.outcomes for each in neighbours),
-            k=self._asking.question.k,
-            per="action" if arms != ("",) else "all",
-            radius={arm: kth for arm in arms if (kth := self._merge.kth(arm)) is not None},
-        )
 
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []

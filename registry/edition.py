@@ -63,14 +63,19 @@ class Press:
         ttls: Ttls,
         domains: Sequence[str],
         keep_s: float,
+        top: str | None = None,
     ) -> None:
-        """domains: all of the origin. keep_s: how long a generation is served after it ceased to be current."""
+        """domains: all of the origin. keep_s: how long a generation is served after it ceased to be current.
+
+        top: see Publication.
+        """
         self.domain = domain
         self._members = sorted((member for member in members if member.domain == domain.name), key=lambda m: m.name)
         self._naming = naming
         self._ttls = ttls
         self._domains = domains
         self._keep_s = keep_s
+        self._top = top
 
     def build(self, before: Edition | None, number: int, held: Mapping[str, Held], serial: int, now: float) -> Edition:
         """The next edition, with a new tree over all that is held, as generation `number`.
@@ -103,6 +108,7 @@ class Press:
             current=number if leaves else 0,
             networks=self._entries(held),
             schema_url=self.domain.schema_url,
+            top=self._top,
         )
         return Edition(publication, self._zone(publication, serial, before), held, expiry)
 

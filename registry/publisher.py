@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.cell import Naming
 from registry.clock import Clock
+from registry.cut import Cut
+from registry.delta import between
 from registry.edition import Edition, Held, Press
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
+from registry.history import History
 from registry.journal import Journal
+from registry.signing import DsRecords, with_ds
 from registry.zone import Ttls, ZoneSet, origin_zone
 
 log = logging.getLogger(__name__)
@@ -73,14 +77,26 @@ class Publisher:
         ttls: Ttls | None = None,
         times: PublisherTimes | None = None,
         addresses: Sequence[str] = ("127.0.0.1",),
+        zone: str = "",
+        delegations: Sequence[Cut] = (),
+        ds: Callable[[], DsRecords] = dict,
     ) -> None:
-        """addresses: of the name server, for the origin's glue."""
+        """addresses: of the name server, for the topmost zone's glue. ds: the DS records of domains that are signed.
+
+        zone: what of the origin this registry serves, where that is not all: every domain lies below it.
+        delegations: names below the topmost zone that other registries serve.
+        on_published: called after each publication with the apexes whose serial changed.
+        """
         self._enrolment = enrolment
         self._journal = journal
         self._clock = clock
         self._ttls = ttls or Ttls()
         self._times = times or PublisherTimes()
         self._addresses = tuple(addresses)
+        self._top = f"{zone}.{enrolment.origin}" if zone else enrolment.origin
+        self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
+        self._delegations = tuple(delegations)
+        self._ds = ds
         self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
         domains = tuple(enrolment.domains)
         self._shelves = {
@@ -92,6 +108,7 @@ class Publisher:
                     self._ttls,
                     domains,
                     self._keep_s,
+                    self._top,
                 )
             )
             for name, entry in enrolment.domains.items()
@@ -99,6 +116,8 @@ class Publisher:
         self._serial = journal.last_serial()
         self._bump_at = clock.monotonic()
         self._zones = ZoneSet()
+        self.history = History()
+        self.on_published: list[Callable[[Sequence[str]], None]] = []
         self._turned = asyncio.Event()  # set, and replaced, at each publication and each failure
         self._woken = asyncio.Event()
 
@@ -222,13 +241,21 @@ class Publisher:
             except Exception as error:  # whatever it is, the other domains go on
                 log.exception("%s: not published", name)
                 failures[name] = f"unforeseen {type(error).__name__}"
-        zones = [origin_zone(self._enrolment.origin, list(self._shelves), serial, self._ttls, self._addresses)]
+        zones = [origin_zone(self._top, self._below, serial, self._ttls, self._addresses, self._delegations)]
         for name, shelf in self._shelves.items():
             edition = editions.get(name, shelf.edition)
             if edition is not None:
                 zones.append(edition.zone)
-        self._zones = ZoneSet(zones)
+        records = self._ds()
+        before, self._zones = self._zones, ZoneSet(with_ds(zone, records) for zone in zones)
+        changed = [(before.by_apex.get(apex), zone) for apex, zone in self._zones.by_apex.items()]
+        stepped = [(old, zone) for old, zone in changed if old is not zone]
+        for old, zone in stepped:
+            if old is not None:
+                self.history.add(between(old, zone))
         self._turn(editions, due, failures, now)
+        for tell in self.on_published:
+            tell([zone.apex for _, zone in stepped])
 
     def _next(self, shelf: _Shelf, held: Mapping[str, Held], due: bool, serial: int, now: float) -> Edition:
         if shelf.edition is not None and not due:

@@ -22,7 +22,8 @@ class ApexText:
     """A domain: which generation of its tree is current, and what its fingerprints mean.
 
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
-    actions: in the order that counts in cell records refer to.
+    actions: in the order that counts in cell records refer to. serial: the zone's as the registry published it, which
+    a server that signs replaces by its own in the SOA; None where an older registry does not say it.
     """
 
     generation: int
@@ -31,10 +32,12 @@ class ApexText:
     dimension: int
     actions: tuple[str, ...]
     schema_url: str | None = None
+    serial: int | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
+        serial = [] if self.serial is None else [serial_string(self.serial).decode()]
         return _strings(
             [
                 f"v={VERSION}",
@@ -43,6 +46,7 @@ class ApexText:
                 f"schema={self.schema.hex()}",
                 f"d={self.dimension}",
                 *url,
+                *serial,
                 *(f"action={action}" for action in self.actions),
             ]
         )
@@ -58,6 +62,7 @@ class ApexText:
             dimension=fields.integer("d"),
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
+            serial=None if fields.optional("serial") is None else fields.integer("serial"),
         )
         if not 1 <= text.dimension <= MAX_DIMENSION:
             raise LookupFailed(f"the domain's TXT: d={text.dimension}, 1 to {MAX_DIMENSION} are possible")
@@ -113,6 +118,11 @@ class NetworkText:
             engine=fields.required("engine"),
             lapsed=fields.flag("lapsed"),
         )
+
+
+def serial_string(serial: int) -> bytes:
+    """How an apex says its serial."""
+    return f"serial={serial}".encode()
 
 
 def _strings(texts: Iterable[str]) -> tuple[bytes, ...]:

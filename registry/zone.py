@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from registry.cell import MAX_RECORDS, Address, CellRecord, Naming
+from registry.cut import Cut
 from registry.errors import ConfigError, RegionError
 from registry.record import encode_cell
 from registry.rrset import RRset, address_rrsets, fixed, rrset, soa_rdata, txt_rdata, uri_rdata
-from registry.texts import ApexText, NetworkText
+from registry.texts import ApexText, NetworkText, serial_string
 from registry.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
 
 MAX_CELL_BYTES = 16 * 1024
@@ -52,6 +53,7 @@ class Publication:
 
     generations: complete trees by number, each with a root cell; `current` is among them, or 0 where there are
     none. A generation's mapping is never changed after it has been published. networks: by name.
+    top: the registry's topmost zone, which names its name server; None: the origin.
     """
 
     naming: Naming
@@ -63,6 +65,7 @@ class Publication:
     current: int
     networks: Mapping[str, NetworkEntry]
     schema_url: str | None = None
+    top: str | None = None
 
     @property
     def text(self) -> ApexText:
@@ -93,20 +96,31 @@ class Zone:
     cuts: Mapping[bytes, RRset]
     sources: Mapping[bytes, tuple[object, ...]] = field(default_factory=dict)
     negative: bytes = field(init=False)  # the SOA record of negative answers, without its owner
+    _lengths: tuple[int, ...] = field(init=False)  # of the keys of `branches`, in octets
 
     def __post_init__(self) -> None:
         # RFC 2308 section 3: the SOA of a negative answer lives for the lesser of its TTL and its minimum.
         object.__setattr__(self, "negative", fixed(SOA, min(self.ttls.apex, self.ttls.soa_minimum), self.soa))
+        object.__setattr__(self, "_lengths", tuple({len(branch) for branch in self.branches}))
 
     def find(self, labels: bytes, branch: bytes) -> Node | None:
         """The RRsets at the name; () at an empty non-terminal, None where there is no such name."""
         names = self.branches.get(branch)
         return None if names is None else names.get(labels)
 
+    def published(self, labels: bytes) -> Node | None:
+        """As `find`, for those who have not looked where labels start; None too for what is no sequence of labels."""
+        for length in self._lengths:
+            names = self.branches.get(labels[-length:] if length else b"")
+            if names is not None and (node := names.get(labels)) is not None:
+                return node
+        return None
+
     def with_serial(self, serial: int) -> Zone:
         """The same zone under another serial; costs nothing that grows with the zone."""
         soa = self.soa[:-20] + (serial & MAX_SERIAL).to_bytes(4, "big") + self.soa[-16:]
-        node = (rrset(SOA, self.ttls.apex, [soa]), *self.branches[b""][b""][1:])
+        told = (_with_serial(each, self.serial, serial) for each in self.branches[b""][b""][1:])
+        node = (rrset(SOA, self.ttls.apex, [soa]), *told)
         return replace(self, serial=serial, soa=soa, branches={**self.branches, b"": {b"": node}})
 
     def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
@@ -123,6 +137,7 @@ class ZoneSet:
 
     def __init__(self, zones: Iterable[Zone] = ()) -> None:
         self.by_apex: dict[bytes, Zone] = {name_to_wire(zone.apex): zone for zone in zones}
+        self.lengths = sorted({len(apex) for apex in self.by_apex}, reverse=True)  # of the apexes, in octets
 
 
 def origin_zone(
@@ -131,13 +146,25 @@ def origin_zone(
     serial: int,
     ttls: Ttls,
     addresses: Sequence[str] = ("127.0.0.1",),
+    delegations: Sequence[Cut] = (),
 ) -> Zone:
-    """The zone at `origin`: its name server `ns.<origin>` with its addresses, and NS cuts to the domains."""
+    """The zone at `origin`: its name server `ns.<origin>` with its addresses, and NS cuts to the domains.
+
+    delegations: to other registries, of names below `origin` that are below none of the domains.
+    """
     server = b"\x02ns"
     soa, node = _apex(origin, serial, ttls)
-    cuts = _cuts("", origin, domains, ttls.endpoint)
+    cuts = _cuts("", origin, origin, domains, ttls.endpoint)
     branches = {b"": {b"": node}, server: {server: address_rrsets(ttls.endpoint, addresses)}}
-    return Zone(origin, serial, soa, ttls, _with_cuts(branches, cuts, origin), cuts)
+    nodes: dict[bytes, Node] = {labels: (servers,) for labels, servers in cuts.items()}
+    apex = name_to_wire(origin)
+    for cut in delegations:
+        labels = name_to_wire(cut.name).removesuffix(apex)
+        at_cut = cut.rrsets(ttls.endpoint)
+        cuts, nodes[labels] = {**cuts, labels: at_cut[0]}, at_cut
+        for host, glue in cut.glue(apex, ttls.endpoint).items():
+            nodes.setdefault(host, glue)
+    return Zone(origin, serial, soa, ttls, _with_cuts(branches, nodes, origin), cuts)
 
 
 def domain_zone(
@@ -155,8 +182,9 @@ def domain_zone(
     naming = publication.naming
     if publication.current not in publication.generations and publication.current != 0:
         raise RegionError(f"{naming.domain}: generation {publication.current} is current but not among the published")
-    soa, node = _apex(naming.origin, serial, ttls)
-    text = rrset(TXT, ttls.apex, [txt_rdata(publication.text.strings())])
+    top = publication.top or naming.origin
+    soa, node = _apex(top, serial, ttls)
+    text = rrset(TXT, ttls.apex, [txt_rdata(replace(publication.text, serial=serial).strings())])
     branches: dict[bytes, Branch] = {b"": {b"": (*node, text)}}
     sources: dict[bytes, tuple[object, ...]] = {}
     for generation, cells in publication.generations.items():
@@ -170,26 +198,37 @@ def domain_zone(
             branches[label] = _cells(publication, generation, cells, ttls.cell)
     if publication.networks:
         branches[_NET] = {_NET: (), **dict(_networks(publication, ttls.endpoint))}
-    cuts = _cuts(naming.domain, naming.origin, domains, ttls.endpoint)
+    cuts = _cuts(naming.domain, naming.origin, top, domains, ttls.endpoint)
     for labels in cuts:
         last = last_label(labels)
         if last == _NET or (last[1:2] == b"g" and last[2:].isdigit()):
             raise ConfigError(f"a domain below {naming.domain} is named as its networks or cells are; rename it")
-    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, cuts, naming.apex), cuts, sources)
+    nodes = {labels: (servers,) for labels, servers in cuts.items()}
+    return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, nodes, naming.apex), cuts, sources)
 
 
-def _apex(origin: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
-    """The SOA's RDATA, and the RRsets SOA and NS."""
+def _apex(top: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
+    """The SOA's RDATA, and the RRsets SOA and NS. top: the registry's topmost zone."""
     timers = (serial & MAX_SERIAL, ttls.soa_refresh, ttls.soa_retry, ttls.soa_expire, ttls.soa_minimum)
-    soa = soa_rdata(f"ns.{origin}", f"hostmaster.{origin}", timers)
-    servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{origin}")])
+    soa = soa_rdata(f"ns.{top}", f"hostmaster.{top}", timers)
+    servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{top}")])
     return soa, (rrset(SOA, ttls.apex, [soa]), servers)
 
 
-def _with_cuts(branches: Mapping[bytes, Branch], cuts: Mapping[bytes, RRset], apex: str) -> Mapping[bytes, Branch]:
+def _with_serial(each: RRset, before: int, serial: int) -> RRset:
+    """The apex's TXT says its serial; other RRsets are as they were."""
+    if each.rtype != TXT:
+        return each
+    old, new = txt_rdata([serial_string(before)]), txt_rdata([serial_string(serial)])
+    [(ttl, rdata)] = each.rdatas()
+    return rrset(TXT, ttl, [rdata.replace(old, new, 1)])
+
+
+def _with_cuts(branches: Mapping[bytes, Branch], nodes: Mapping[bytes, Node], apex: str) -> Mapping[bytes, Branch]:
+    """The branches, and those of the cuts: what stands at them, and the addresses of their servers."""
     delegated: dict[bytes, dict[bytes, Node]] = {}
-    for labels, servers in cuts.items():
-        delegated.setdefault(last_label(labels), {})[labels] = (servers,)
+    for labels, node in nodes.items():
+        delegated.setdefault(last_label(labels), {})[labels] = node
     for last, names in delegated.items():
         if last in branches:
             raise ConfigError(f"a domain below {apex} takes the name {last[1:].decode()!r} of its own; rename it")
@@ -228,13 +267,13 @@ def _networks(publication: Publication, ttl: int) -> Iterator[tuple[bytes, Node]
         yield labels, (text, rrset(URI, ttl, uris)) if uris else (text,)
 
 
-def _cuts(parent: str, origin: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, RRset]:
+def _cuts(parent: str, origin: str, top: str, domains: Sequence[str], ttl: int) -> Mapping[bytes, RRset]:
     """The NS RRsets, by labels, of those domains whose nearest enclosing one is `parent` ("" for the origin)."""
     suffix = f".{parent}" if parent else ""
     below = [domain for domain in domains if domain.endswith(suffix) and domain != parent]
     nearest = [domain for domain in below if not any(domain.endswith(f".{other}") for other in below)]
     parent_wire = name_to_wire(f"{parent}.{origin}" if parent else origin)
-    servers = rrset(NS, ttl, [name_to_wire(f"ns.{origin}")])
+    servers = rrset(NS, ttl, [name_to_wire(f"ns.{top}")])
     return {name_to_wire(f"{domain}.{origin}").removesuffix(parent_wire): servers for domain in nearest}
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from gateway.cli.running import serving, until_signal
+from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from regional.advertiser import Advertiser
 from regional.engine import Engine
@@ -30,12 +30,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     chosen = command.add_mutually_exclusive_group(required=True)
     chosen.add_argument("name", nargs="?", help="one network of federation.yaml")
     chosen.add_argument("--process", help="all networks with this `process`")
+    add_attached(command)
 
 
 async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     async with running_networks(config, _chosen(config, options)):
-        return await until_signal()
+        return await until_signal(options.attached)
 
 
 @asynccontextmanager
@@ -72,7 +73,7 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
 
 def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
     """What keeps the network's packets, not open yet."""
-    address = network.address(config.here)
+    address = network.engine.address(network.name, config.here)
     if address is None:
         return EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
     return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)

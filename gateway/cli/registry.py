@@ -7,27 +7,33 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.cli.running import serving, until_signal
+from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
-from registry.clock import SystemClock
+from registry.catalog import catalog_zone
+from registry.clock import Clock, SystemClock
 from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.errors import ConfigError
 from registry.journal import Journal
 from registry.keys import public_from_text
+from registry.limiter import Limiter
 from registry.nameserver import NameServer
+from registry.notify import Notifier
+from registry.primary import Primary
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
-from registry.zone import Ttls
+from registry.signing import DsFile
+from registry.wire import name_to_wire
+from registry.zone import Ttls, Zone, ZoneSet
 
 
-def add_arguments(_command: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_attached(command)
 
 
 async def run(options: argparse.Namespace) -> int:
     config = FederationConfig.from_yaml(options.config)
     async with running_registry(config):
-        return await until_signal()
+        return await until_signal(options.attached)
 
 
 @asynccontextmanager
@@ -43,6 +49,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             min_cohort=config.domains[name].min_cohort,
         )
         for name, schema in config.schemas().items()
+        if name in config.served
     ]
     ttl = section.ttl
     ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
@@ -51,17 +58,62 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         members = [_member(config, each) for each in config.networks.values()]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
-        publisher = Publisher(enrolment, journal, clock, ttls, times, addresses=(section.dns.host,))
+        publisher = Publisher(
+            enrolment,
+            journal,
+            clock,
+            ttls,
+            times,
+            addresses=section.addresses or (section.dns.host,),
+            zone=section.zone or "",
+            delegations=config.cuts(),
+            ds=DsFile(config.ds_file).records if config.ds_file is not None else dict,
+        )
         await _first_publication(publisher)
-        server = NameServer(publisher.zones, section.dns.host, section.dns.port)
+        catalog = _catalog(publisher.zones(), section.top, ttls)
+        primary = Primary(
+            publisher.zones, clock, config.keys().values(), publisher.history.since, lambda: ZoneSet([catalog])
+        )
+        limiter = Limiter(clock.monotonic, section.udp_rate)
+        server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary, limiter=limiter)
         await server.start()
         try:
-            async with serving(registry_app(enrolment, publisher, clock), section.http):
+            async with (
+                _notifying(config, publisher, catalog, clock),
+                serving(registry_app(enrolment, publisher, clock), section.http),
+            ):
                 yield publisher
         finally:
             await server.close()
     finally:
         journal.close()
+
+
+def _catalog(zones: ZoneSet, top: str, ttls: Ttls) -> Zone:
+    """It changes only when the registry is started with other domains, so it takes the serial of that time."""
+    serial = max(zone.serial for zone in zones.by_apex.values())
+    return catalog_zone(top, [zone.apex for zone in zones.by_apex.values()], serial, ttls)
+
+
+@asynccontextmanager
+async def _notifying(
+    config: FederationConfig, publisher: Publisher, catalog: Zone, clock: Clock
+) -> AsyncIterator[Notifier]:
+    """The secondaries are told of every zone now, and then of what is published."""
+
+    def zone(apex: str) -> Zone | None:
+        return catalog if apex == catalog.apex else publisher.zones().by_apex.get(name_to_wire(apex))
+
+    keys = config.keys()
+    secondaries = [each.secondary(name, keys) for name, each in config.registry.secondaries.items()]
+    notifier = Notifier(secondaries, zone, clock)
+    notifier.tell([catalog.apex, *(each.apex for each in publisher.zones().by_apex.values())])
+    publisher.on_published.append(notifier.tell)
+    try:
+        yield notifier
+    finally:
+        publisher.on_published.remove(notifier.tell)
+        await notifier.close()
 
 
 async def _first_publication(publisher: Publisher) -> None:

@@ -37,6 +37,8 @@ def show_answer(answer: Answer, console: Console) -> None:
         show_certificate(answer.certificate, console)
     for name, outcome in answer.synthesis.items():
         _show_outcome(name, outcome, console)  # type: ignore[arg-type]
+    for pair in answer.balance:
+        _show_balance(pair, console)
     for warning in answer.warnings:
         console.print(f"[yellow]! {escape(warning['text'])}[/yellow]", highlight=False)
     if answer.notice:
@@ -93,6 +95,33 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
     console.print(table)
     if outcome["verdict"]:
         console.print(f"  verdict: {outcome['verdict']}")
+    for pair in outcome["heterogeneity"] or ():
+        _show_corroboration(pair, console)
+
+
+def _show_corroboration(pair: Mapping[str, Any], console: Console) -> None:
+    """What the networks say of a pair, each by itself."""
+    found = pair["random_effects"]
+    pooled = ""
+    if found is not None:
+        low, high = _number(found["low"]), _number(found["high"])
+        pooled = f"; together {_number(found['estimate'])} ({low} to {high})"
+    flags = "".join(f"; [red]{flag}[/red]" for flag in pair["flags"])
+    console.print(
+        f"  within networks, {escape(pair['action'])} less {escape(pair['minus'])}: {len(pair['networks'])} networks,"
+        f" median {_number(pair['median']['estimate'])}{pooled}{flags}",
+        highlight=False,
+    )
+
+
+def _show_balance(pair: Mapping[str, Any], console: Console) -> None:
+    worst = [each for each in pair["features"] if each["smd"] > each["chance"]][:3]
+    named = "".join(f"; {each['label']} {each['smd']:.2f} (chance {each['chance']:.2f})" for each in worst)
+    console.print(
+        f"balance of {escape(pair['action'])} and {escape(pair['minus'])}: {pair['beyond_chance']} of {pair['of']}"
+        f" features differ by more than chance{escape(named)}",
+        highlight=False,
+    )
 
 
 def show_walk(walked: Mapping[str, Any], console: Console) -> None:

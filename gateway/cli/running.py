@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from gateway.cli.exits import Exit
-from gateway.config import Address
+from gateway.section import Address
 from registry.errors import ConfigError
 from registry.httpserver import HttpServer
 
@@ -33,14 +35,26 @@ async def serving(app: web.Application, listen: Address, shared: bool = False) -
         await server.close()
 
 
-async def until_signal() -> int:
-    """Say `ready`, and wait for SIGINT or SIGTERM."""
+def add_attached(command: argparse.ArgumentParser) -> None:
+    """The option `--attached`, which every role has."""
+    command.add_argument("--attached", action="store_true", help="end when standard input ends, as `kindred up` does")
+
+
+async def until_signal(attached: bool = False) -> int:
+    """Say `ready`, and wait for SIGINT or SIGTERM; where `attached`, also for the end of standard input.
+
+    Whoever holds the other end of that pipe need not live to say so: the system closes it.
+    """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if attached:
+        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 4096) else stop.set())
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()
     await stop.wait()
+    if attached:
+        loop.remove_reader(sys.stdin.fileno())
     return Exit.DONE

@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.cli.exits import Exit
 from gateway.cli.running import READY
 from gateway.config import FederationConfig
+from gateway.transferring import make_secret
 from registry.errors import Unavailable
 from registry.keys import SigningKey
 
@@ -103,10 +104,14 @@ class Processes:
         logs = self._config.data_dir / "log"
         logs.mkdir(parents=True, exist_ok=True)
         log = logs / f"{name}.log"
-        command = [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self._path)]
+        command = [sys.executable, "-m", "gateway.cli", *arguments, "--attached", "--config", str(self._path)]
         with log.open("ab") as sink:
             child = await asyncio.create_subprocess_exec(
-                *command, stdout=asyncio.subprocess.PIPE, stderr=sink, env={**os.environ, "OMP_NUM_THREADS": "1"}
+                *command,
+                stdin=asyncio.subprocess.PIPE,  # held open: a child ends when this process is gone, however it went
+                stdout=asyncio.subprocess.PIPE,
+                stderr=sink,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         self._children[name] = child
         if child.stdout is None:
@@ -121,8 +126,11 @@ class Processes:
 
 
 def make_keys(config: FederationConfig) -> None:
-    """A key for every network that has none yet; for one machine, where the operator is everybody."""
+    """A key for every network and every transfer that has none yet; for one machine, where one is everybody."""
     for network in config.networks.values():
         path = config.data_dir / "keys" / network.name
         if network.key is None and not path.exists():
             SigningKey.create(path)
+    for path in config.secret_files():
+        if not path.exists():
+            make_secret(path)

@@ -141,6 +141,29 @@ async def test_up_ends_with_its_first_process(home: Path) -> None:
             await up.wait()
 
 
+async def test_nothing_outlives_up_itself(home: Path) -> None:
+    """`kindred up` is killed and can tell nobody: its processes end all the same."""
+    up = await start("up", "--config", home / "federation.yaml")
+    assert up.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            assert await up.stdout.readline() == b"ready\n"
+        started = children(up.pid)
+    finally:
+        up.kill()
+        await up.wait()
+
+    async def gone() -> bool:
+        return not any(alive(pid) for pid in started)
+
+    try:
+        await until(gone)
+    finally:
+        for pid in started:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 async def test_up_where_a_port_is_in_use(home: Path) -> None:
     """It names the port, and leaves nothing running."""
     text = (home / "federation.yaml").read_text()

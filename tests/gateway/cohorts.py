@@ -38,11 +38,13 @@ def neighbours(
     n = len(rows)
     return Neighbours(
         np.array(distance if distance is not None else [0.0] * n, np.float64),
+        np.zeros((n, 2)),
         tuple(action or ["a"] * n),
         tuple(network or ["north"] * n),
         tuple(i.to_bytes(4, "big") for i in range(n)),
         np.array(weight if weight is not None else [1.0] * n, np.float64),
         tuple(rows),
+        np.ones(n, np.int64),
         k=50,
         per=per,
         radius=radius or {},
