@@ -169,6 +169,7 @@ async def _nats(kind: Served, packets: Sequence[Pair], name: str) -> float:
     client = await nats.connect(f"nats://{kind.servers.hosts.split(',', maxsplit=1)[0]}")
     stream = client.jetstream()
     await stream.add_stream(name=name, subjects=[f"{name}.>"], max_msgs_per_subject=1, num_replicas=3)
+    watch = await stream.subscribe(f"{name}.>", cb=_ignore, ordered_consumer=True)
 
     async def write() -> None:
         for start in range(0, len(packets), MAX_GROUP):
@@ -183,6 +184,7 @@ async def _nats(kind: Served, packets: Sequence[Pair], name: str) -> float:
             )
 
     seconds = await _seconds(write)
+    await watch.unsubscribe()
     await client.close()
     return seconds
 
@@ -237,7 +239,8 @@ async def _mqtt(kind: Served, packets: Sequence[Pair], name: str) -> float:
     slots = asyncio.Semaphore(AT_ONCE)
     client = aiomqtt.Client("127.0.0.1", kind.servers.processes[0].port, max_inflight_messages=AT_ONCE)
     client.pending_calls_threshold = 2 * AT_ONCE
-    async with client:
+    async with client, aiomqtt.Client("127.0.0.1", kind.servers.processes[0].port) as watch:
+        await watch.subscribe(f"{name}/#", qos=1)
 
         async def write(made: bytes, data: bytes) -> None:
             async with slots:
@@ -252,6 +255,10 @@ _BARE: dict[str, Callable[[Served, Sequence[Pair], str], Awaitable[float]]] = {
     "redis": _redis,
     "mqtt": _mqtt,
 }
+
+
+async def _ignore(message: object) -> None:
+    """A front watches what it writes; so does the bare client."""
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------
