@@ -16,6 +16,7 @@ BENCHMARKS = (
     "planner",
     "precision",
     "engine",
+    "engines",
     "nameserver",
     "secondaries",
     "zones",

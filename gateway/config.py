@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +22,6 @@ from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSe
 from gateway.keeping import EMBEDDED, EngineSection
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
 from gateway.transferring import KeySection, SecondarySection, SoaSection
-from regional.engines.address import EngineAddress, secret
 from registry.anchor import Anchors
 from registry.clock import Clock
 from registry.coverage import DomainName, Name
@@ -129,18 +127,6 @@ class NetworkConfig(Section):
     key: str | None
     data: Path | None
     where: Mapping[str, Any]
-
-    def address(self, here: Path) -> EngineAddress | None:
-        """Where its engine's server is, files taken from `here`; None for the embedded one. Raises ConfigError."""
-        engine = self.engine
-        if engine.at == EMBEDDED:
-            return None
-        return replace(
-            EngineAddress.parse(engine.at, self.name),
-            user=engine.user,
-            password=None if engine.password is None else secret(engine.password, here),
-            ca=None if engine.ca is None else here / engine.ca,
-        )
 
     @property
     def endpoint(self) -> str:

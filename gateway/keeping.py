@@ -1,19 +1,15 @@
-"""What keeps a network's packets: the part of `federation.yaml` that says which engine, and how to get in.
-
-engine: embedded                                                    this machine's disk
-engine: nats://127.0.0.1:4222/packets                               a server, mirrored in memory
-engine: {at: "redis://127.0.0.1:6379", user: kindred, password: file:redis.secret}
-"""
+"""Where a network keeps its packets: the `engine` of `federation.yaml`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
 
 from gateway.section import Section
-from regional.engines.address import EngineAddress
+from regional.engines.address import EngineAddress, secret
 from registry.errors import ConfigError
 
 EMBEDDED: Final = "embedded"
@@ -31,6 +27,17 @@ class EngineSection(Section):
     def kind(self) -> str:
         """What the registry tells of it."""
         return self.at.partition(":")[0]
+
+    def address(self, network: str, here: Path) -> EngineAddress | None:
+        """Where its server is, files taken from `here`; None for the embedded one. Raises ConfigError."""
+        if self.at == EMBEDDED:
+            return None
+        return replace(
+            EngineAddress.parse(self.at, network),
+            user=self.user,
+            password=None if self.password is None else secret(self.password, here),
+            ca=None if self.ca is None else here / self.ca,
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -73,7 +73,7 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
 
 def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
     """What keeps the network's packets, not open yet."""
-    address = network.address(config.here)
+    address = network.engine.address(network.name, config.here)
     if address is None:
         return EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
     return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)

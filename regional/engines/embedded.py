@@ -95,7 +95,8 @@ class EmbeddedEngine:
 
         def forget() -> list[bool]:
             removed = store.remove(nodes)
-            gone = [self._change(data)._replace(packet=None) for data in removed if data is not None]
+            taken = [data for data in removed if data is not None]
+            gone = [change._replace(packet=None) for change in self._changes(taken)]
             self._show([Entry(change.node, "", b"", b"") for change in gone], gone)
             return [data is not None for data in removed]
 
@@ -213,9 +214,14 @@ class EmbeddedEngine:
                 raise PacketError("its fingerprint is not finite")
         return Entry(node, action, axes, data)
 
-    def _change(self, data: bytes) -> Change:
-        node, _, axes = findable(data)
-        return Change(self._partition.bucket(np.frombuffer(axes, dtype=FLOAT32)), node, data)
+    def _changes(self, held: Sequence[bytes]) -> list[Change]:
+        """Packets with their buckets."""
+        found = [findable(data) for data in held]
+        buckets = np.zeros(len(held), dtype=np.intp)
+        rows = [row for row, (_, _, axes) in enumerate(found) if axes]
+        joined = b"".join([found[row][2] for row in rows])
+        buckets[rows] = self._partition.buckets(np.frombuffer(joined, dtype=FLOAT32).reshape(-1, self._d))
+        return [Change(b, node, data) for b, (node, _, _), data in zip(buckets.tolist(), found, held, strict=True)]
 
     async def _pages(self) -> AsyncGenerator[Sequence[Change], None]:
         """All that is kept, page by page, each read between two commits."""
@@ -228,7 +234,7 @@ class EmbeddedEngine:
 
     def _page(self, store: Store, after: int) -> tuple[list[Change], int]:
         held, after = store.page(after, _PAGE)
-        return [self._change(data) for data in held], after
+        return self._changes(held), after
 
     def _let_go(self, store: Store) -> None:
         self._index.close()

@@ -62,6 +62,8 @@ class Front:
 
     async def open(self) -> None:
         """Connect, and mirror all that is kept."""
+        self._known = self._mirror = Mirror(self._home, self._d)
+        self._position = None
         await self._backing.open()
         try:
             await self._settle()

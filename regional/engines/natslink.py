@@ -59,7 +59,8 @@ class NatsLink:
         self._stream = config.name or ""
         self._patience_s = patience_s
         self._client: Client | None = None
-        self._parted = asyncio.Event()  # set while there is no connection
+        self._parted = False  # whether there is no connection
+        self._listening: set[asyncio.Event] = set()  # of those who consume
 
     @property
     def where(self) -> str:
@@ -79,7 +80,7 @@ class NatsLink:
     async def close(self) -> None:
         """Let go."""
         client, self._client = self._client, None
-        self._parted.set()
+        self._part()
         if client is not None:
             with suppress(Error, OSError):
                 await client.close()
@@ -151,7 +152,7 @@ class NatsLink:
             stirred.set()
 
         subscription = await client.subscribe(inbox, cb=receive)
-        parted = asyncio.create_task(self._parted.wait())
+        self._listening.add(stirred)
         try:
             config = ConsumerConfig(
                 deliver_subject=inbox,
@@ -170,11 +171,13 @@ class NatsLink:
             pending, count = made.num_pending or 0, 0
             yield Heard([], pending)
             while True:
-                stir = asyncio.create_task(stirred.wait())
-                done, _ = await asyncio.wait({stir, parted}, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
-                stir.cancel()
-                if not done or parted in done:
-                    raise Unavailable("the connection is lost" if done else f"silent for {SILENCE_S:g} s")
+                try:
+                    async with asyncio.timeout(SILENCE_S):
+                        await stirred.wait()
+                except TimeoutError:
+                    raise Unavailable(f"silent for {SILENCE_S:g} s") from None
+                if self._parted:
+                    raise Unavailable("the connection is lost")
                 stirred.clear()
                 some, waiting[:] = waiting[:], []
                 messages = []
@@ -192,10 +195,15 @@ class NatsLink:
                 if messages:
                     yield Heard(messages, pending)
         finally:
-            parted.cancel()
+            self._listening.discard(stirred)
             if not client.is_closed:
                 with suppress(Error, OSError):
                     await subscription.unsubscribe()
+
+    def _part(self) -> None:
+        self._parted = True
+        for stirred in self._listening:
+            stirred.set()
 
     def _jetstream(self) -> JetStreamContext:
         return self._opened().jetstream(timeout=_REPLY_S)
@@ -217,10 +225,10 @@ class NatsLink:
                 failed.set_result(error)
 
         async def parted() -> None:
-            self._parted.set()
+            self._part()
 
         async def joined() -> None:
-            self._parted.clear()
+            self._parted = False
 
         connecting = asyncio.create_task(
             client.connect(
@@ -244,7 +252,7 @@ class NatsLink:
         either: set[asyncio.Future[Any]] = {connecting, failed}
         await asyncio.wait(either, timeout=_CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done() and connecting.exception() is None:
-            self._parted.clear()
+            self._parted = False
             return client
         connecting.cancel()
         with suppress(BaseException):

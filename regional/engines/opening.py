@@ -13,6 +13,7 @@ from regional.partition import Partition
 from registry.errors import ConfigError
 
 _BACKINGS: Final = {
+    "mqtt": ("regional.engines.mqtt", "MqttBacking"),
     "nats": ("regional.engines.nats", "NatsBacking"),
     "etcd": ("regional.engines.etcd", "EtcdBacking"),
     "redis": ("regional.engines.redis", "RedisBacking"),

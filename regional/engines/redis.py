@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -209,9 +209,9 @@ class RedisBacking:
                     yield Told(changes, complete, afresh, position)
                 afresh = False
                 if len(told) <= _PAGE:
-                    waiting = asyncio.create_task(stirred.wait())
-                    await asyncio.wait({waiting, stirs}, timeout=SILENCE_S / 3, return_when=asyncio.FIRST_COMPLETED)
-                    waiting.cancel()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(SILENCE_S / 3):
+                            await stirred.wait()
                 if stirs.done():
                     stirs.result()
         finally:
@@ -229,8 +229,11 @@ class RedisBacking:
         async with redis.pubsub() as channel:
             with self._named():
                 await channel.subscribe(f"{self._prefix}stirred")
-                while True:
-                    await channel.parse_response(block=True)
+                try:
+                    while True:
+                        await channel.parse_response(block=True)
+                        stirred.set()
+                finally:
                     stirred.set()
 
     async def note(self, name: str) -> bytes | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
+import aiomqtt
 import nats
 from redis.asyncio import Redis
 
@@ -22,7 +23,7 @@ from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.packet import node_text
 from regional.partition import Partition
-from tests.engines.servers import EtcdServers, NatsServers, RedisServer, Servers
+from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers
 
 D = 8
 HOME = Home("tests", b"12345678", "net")
@@ -33,9 +34,7 @@ class Kind:
     """One way to keep packets."""
 
     name: ClassVar[str]
-    survives_kill: ClassVar[bool] = True  # what was acknowledged, when the server is killed
-    many: ClassVar[bool] = True  # several engines on one store at once
-    pid: int | None = None
+    compares: ClassVar[bool] = True  # the server itself keeps the highest seq
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -51,7 +50,6 @@ class Kind:
 
 class Embedded(Kind):
     name = "embedded"
-    many = False
 
     def start(self) -> None:
         self.writer = Writer()
@@ -189,5 +187,30 @@ class RedisKind(Served):
         return b"+OK\r\n" * received.upper().count(b"*") if received else b""
 
 
-SERVED = [Nats, Etcd, RedisKind]
+class Mqtt(Served):
+    name = "mqtt"
+    compares = False
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.servers = MqttBroker(home)
+
+    @classmethod
+    def guarded(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = MqttBroker(home, {"kindred": "right"})
+        return made
+
+    async def meddle(self, name: str, key: str, value: bytes) -> None:
+        version, bucket, node = key.split("/")
+        async with aiomqtt.Client("127.0.0.1", self.servers.processes[0].port) as client:
+            topic = f"kindred/{name}/v{version}/{bucket}/{node.encode().hex()}"
+            await client.publish(topic, value, qos=1, retain=True)
+
+    @staticmethod
+    def old(received: bytes) -> bytes:
+        return b"\x20\x03\x00\x84\x00" if received else b""
+
+
+SERVED = [Nats, Etcd, RedisKind, Mqtt]
 KINDS = [Embedded, *SERVED]

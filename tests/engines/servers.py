@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,30 @@ class RedisServer(Servers):
             "--appendfsync", "always", "--save", "",
         ]  # fmt: skip
         self.processes.append(Process(command, home / "redis.log", port))
+
+
+class MqttBroker(Servers):
+    """Mosquitto that keeps retained messages, and has no limit that would drop them."""
+
+    scheme = "mqtt"
+
+    def __init__(self, home: Path, passwords: dict[str, str] | None = None) -> None:
+        super().__init__(home)
+        program = need("mosquitto", "mosquitto")
+        (port,) = some_ports(1)
+        guard = "allow_anonymous true"
+        if passwords is not None:
+            words = home / "passwords"
+            words.write_text("".join(f"{user}:{password}\n" for user, password in passwords.items()))
+            words.chmod(0o600)
+            subprocess.run([need("mosquitto_passwd", "mosquitto"), "-U", str(words)], check=True)
+            guard = f"allow_anonymous false\npassword_file {words}"
+        file = home / "mosquitto.conf"
+        file.write_text(
+            f"listener {port} 127.0.0.1\n{guard}\npersistence true\npersistence_location {home}/\n"
+            f"autosave_interval 3\nmax_queued_messages 0\nset_tcp_nodelay true\nuser {getuser()}\n"
+        )
+        self.processes.append(Process([program, "-c", str(file)], home / "mosquitto.log", port))
 
 
 def _says(url: str, body: bytes | None = None) -> dict[str, Any]:

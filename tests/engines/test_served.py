@@ -84,8 +84,14 @@ async def test_writers_of_one_node_on_several_fronts(served: Served, name: str) 
             assert results[seqs.index(17)] == ["accepted"]
             newest = packet(number, 18)
             for front in fronts:
-                assert await front.get(newest.node) == newest.to_cbor()
-                assert (await kept(front))[newest.node] == [newest.to_cbor()]
+
+                async def settled(front: Front = front, newest: Packet = newest) -> bool:
+                    data = newest.to_cbor()
+                    return await front.get(newest.node) == data and (await kept(front))[newest.node] == [data]
+
+                if not served.compares:  # fronts put right what the server mixed up
+                    await until(settled)
+                assert await settled()
         newest_of_all = [packet(number, 18) for number in range(8)]
         for front in fronts:
             await until(lambda front=front: answers(front, newest_of_all))  # type: ignore[misc]
@@ -133,11 +139,19 @@ async def test_servers_that_are_killed_or_hang(which: type[Served], tmp_path: Pa
             stop.set()
             await asyncio.gather(*depositing)
             own.servers.start()
-            for number, seq in acknowledged.items():  # what was stored without an acknowledgement may be newer
-                held = await front.get(packet(number).node)
-                assert held is not None
-                assert Packet.from_cbor(held).seq >= seq
-                acknowledged[number] = Packet.from_cbor(held).seq
+
+            async def read_back() -> bool:
+                """What was stored without an acknowledgement may be newer than what was acknowledged."""
+                for number, seq in acknowledged.items():
+                    held = await front.get(packet(number).node)
+                    if held is None or Packet.from_cbor(held).seq < seq:
+                        return False
+                    acknowledged[number] = Packet.from_cbor(held).seq
+                return True
+
+            if not own.compares:  # fronts put back what the server lost, and put right what it mixed up
+                await until(read_back)
+            assert await read_back()
 
             async def nothing_lost() -> bool:
                 current = [packet(number, seq) for number, seq in acknowledged.items()]
@@ -150,6 +164,8 @@ async def test_servers_that_are_killed_or_hang(which: type[Served], tmp_path: Pa
                 with pytest.raises(Unavailable, match=own.servers.scheme):
                     await work
             own.servers.start()
+            assert await front.put([pair(packet(1000))]) in (["accepted"], ["stale"])  # it may have been on its way
+            acknowledged[1000] = 1
             await until(nothing_lost)
             for each in own.servers.processes:
                 each.suspend()
@@ -160,10 +176,17 @@ async def test_servers_that_are_killed_or_hang(which: type[Served], tmp_path: Pa
             assert await front.put([pair(packet(2000))]) == ["accepted"]
             acknowledged[2000] = 1
             async with opened(late := own.front(name)):
-                assert await answers(late, [packet(number, seq) for number, seq in acknowledged.items()])
-                assert {Packet.from_cbor(held[0]).seq for held in (await kept(late)).values()} == set(
-                    acknowledged.values()
-                )
+
+                async def all_there() -> bool:
+                    there = await kept(late)
+                    seqs = {node: [Packet.from_cbor(data).seq for data in held] for node, held in there.items()}
+                    wanted = {packet(number).node: [seq] for number, seq in acknowledged.items()}
+                    current = [packet(number, seq) for number, seq in acknowledged.items()]
+                    return seqs == wanted and await answers(late, current)
+
+                if not own.compares:
+                    await until(all_there)
+                assert await all_there()
     finally:
         own.stop()
 
@@ -184,14 +207,14 @@ async def test_what_others_wrote_beside_the_packets_is_left_out(served: Served, 
             await served.meddle(name, key, value)
 
         async def noticed() -> bool:
-            return front.foreign >= 4
+            return front.foreign >= 3  # to a broker, an empty message is none
 
         await until(noticed)
         assert await answers(front, good)
         assert await kept(front) == {each.node: [each.to_cbor()] for each in good}
         assert await front.get(b"nonsense") is None
         async with opened(late := served.front(name)):
-            assert late.foreign >= 4
+            assert late.foreign >= 3
             assert await answers(late, good)
             census = await late.census()
             assert len(census.nodes) == len(good)

@@ -1,0 +1,385 @@
+"""Packets as retained messages of an MQTT broker: `mqtt://HOST:PORT/NAME`.
+
+A packet stands at `kindred/NAME/v<version>/<bucket>/<node>` (node in hexadecimal). A broker compares nothing: a front
+decides by what it has been told. Where another front's older packet comes after a newer one, every front that knows the
+newer puts it back. What a broker that died had not saved yet, every front that lives puts back too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Final, NamedTuple
+
+import aiomqtt
+import cbor2
+
+from regional.engine import MAX_K, Change, Limits, Told, Watch
+from regional.engines.address import EngineAddress
+from regional.engines.backing import NEVER, PATIENCE_S, Placed, end, seq_of
+from regional.engines.mqttlink import AT_ONCE, Arrived, MqttLink, with_seq
+from registry.errors import ConfigError, KindredError, Unavailable
+
+UNSAVED_S: Final = 60.0  # what a broker may not have saved yet; its autosave_interval must be shorter
+_COUNT_S: Final = 0.05  # between counts
+_PAUSE_S: Final = 0.1
+_SHORT_S: Final = 2.0  # how long fewer packets than were counted may be there
+
+
+class _Held(NamedTuple):
+    bucket: int
+    seq: int
+    packet: bytes
+
+
+class _Way:
+    """A put under way. disturbed: something else was told of the node meanwhile, maybe after it."""
+
+    def __init__(self, packet: bytes) -> None:
+        self.packet = packet
+        self.disturbed = True  # until it is sent
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class MqttBacking:
+    """One tree of topics."""
+
+    def __init__(self, address: EngineAddress, patience_s: float = PATIENCE_S) -> None:
+        address.only()
+        if len(address.servers) != 1:
+            raise ConfigError(f"{address.where}: name one broker, which keeps them all")
+        self._link = MqttLink(address)
+        self._where = address.where
+        self._patience_s = patience_s
+        self._root = f"kindred/{address.name}/"
+        self._version = ""
+        self._prefix = self._root
+        self._held: dict[bytes, _Held] = {}
+        self._counts: Counter[int] = Counter()  # packets by bucket
+        self._counted: dict[int, int] = {}  # as published
+        self._under_way: dict[bytes, _Way] = {}
+        self._unsaved: dict[bytes, tuple[float, _Held]] = {}  # and when we learned of it
+        self._notes: dict[str, bytes] = {}  # those that this front knows
+        self._complete = asyncio.Event()  # set while a watch tells what comes
+        self._watches = 0
+        self._recounted = asyncio.Event()
+        self._client: aiomqtt.Client | None = None
+        self._joined = asyncio.Event()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._mending: set[asyncio.Task[None]] = set()
+
+    @property
+    def where(self) -> str:
+        """The broker and the tree."""
+        return self._where
+
+    @property
+    def limits(self) -> Limits:
+        """One packet is one message: of several, some may be stored where others fail."""
+        return Limits(k=MAX_K, packets=None, atomic=1)
+
+    async def open(self) -> None:
+        """Connect. Raises Unavailable, NotGranted or ConfigError."""
+        async with self._link.connection():
+            pass
+        self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._count())]
+
+    async def close(self) -> None:
+        """Let go."""
+        if self._complete.is_set() and self._joined.is_set():
+            with suppress(KindredError):
+                await self._publish_counts()
+        for task in (*self._tasks, *self._mending):
+            await end(task)
+        self._tasks = []
+
+    def settle(self, version: int) -> None:
+        """Topics begin with this version."""
+        self._version = f"v{version}"
+        self._prefix = f"{self._root}{self._version}/"
+
+    async def put(self, packets: Sequence[Placed]) -> list[int]:
+        """Store packets, each if its seq is above what is held."""
+        return list(await asyncio.gather(*(self._put(each) for each in packets)))
+
+    async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Forget packets."""
+        return list(await asyncio.gather(*(self._forget(node, most) for node, most in nodes)))
+
+    async def get(self, node: bytes) -> bytes | None:
+        """The packet of a node, from the broker."""
+        await self._ready(node)
+        found = await self._retained(f"{self._prefix}+/{node.hex()}")
+        return max((each.payload for each in found), key=seq_of, default=None)
+
+    async def history(self, node: bytes) -> list[bytes]:
+        """The current packet: a broker keeps no other."""
+        data = await self.get(node)
+        return [] if data is None else [data]
+
+    async def bucket(self, number: int) -> list[bytes]:
+        """All that is kept in a bucket, counted."""
+        await self._ready(b"")
+        for _ in range(int(_SHORT_S / _PAUSE_S)):
+            found = await self._retained(f"{self._prefix}{number:04d}/+")
+            counts = await self._retained(f"{self._root}counts/{self._version}")
+            least = _read_counts(counts[0].payload).get(number, 0) if counts else 0
+            if len(found) >= least:
+                return [each.payload for each in found]
+            await asyncio.sleep(_PAUSE_S)
+        raise Unavailable(f"{self._where}: {len(found)} of {least} packets came; see max_queued_messages of the broker")
+
+    async def watch(self, after: int | None = None) -> Watch:  # noqa: ARG002
+        """All retained packets, then each change; always afresh, since a broker remembers no order."""
+        topics = (f"{self._prefix}+/+", f"{self._root}counts/{self._version}")
+        found: dict[tuple[int, bytes], bytes] = {}
+        self._counted = {}  # a broker that died may not have saved them either
+        afresh, complete = True, False
+        try:
+            async with aclosing(self._link.follow(*topics)) as following:
+                async for heard in following:
+                    changes = []
+                    for message in heard.messages:
+                        if message.topic == topics[1]:
+                            self._counted = _read_counts(message.payload)
+                            self._recounted.set()
+                        elif (change := self._change(message)) is not None:
+                            changes.append(change)
+                            if complete:
+                                self._note(change, message.seq)
+                            elif change.packet is not None:
+                                found[change.bucket, change.node] = change.packet
+                            else:
+                                found.pop((change.bucket, change.node), None)
+                    if heard.complete and not complete:
+                        await self._compare(found)
+                        complete = True
+                        self._watches += 1
+                    yield Told(changes, complete, afresh)
+                    afresh = False
+        finally:
+            self._watches -= complete
+            if not self._watches:
+                self._complete.clear()
+
+    async def note(self, name: str) -> bytes | None:
+        """A note is a topic of its own; the empty message would be none."""
+        found = await self._retained(f"{self._root}notes/{name}")
+        if found:
+            self._notes[name] = found[0].payload
+        return found[0].payload[1:] if found else None
+
+    async def keep_note(self, name: str, value: bytes) -> None:
+        """Whatever was noted before."""
+        self._notes[name] = b"=" + value
+        await self._publish(f"{self._root}notes/{name}", self._notes[name])
+
+    async def claim_note(self, name: str, value: bytes) -> bytes:
+        """A broker compares nothing: of two who claim at once, the second has it."""
+        noted = await self.note(name)
+        if noted is None:
+            await self.keep_note(name, value)
+            noted = await self.note(name)
+        return value if noted is None else noted
+
+    # ---- one node ----------------------------------------------------------------------------------------------
+
+    async def _put(self, placed: Placed) -> int:
+        await self._ready(placed.node)
+        held = self._held.get(placed.node)
+        if held is not None and held.seq >= placed.seq:
+            return held.seq
+        bucket = placed.bucket if placed.bucket is not None else held.bucket if held is not None else 0
+        now = _Held(bucket, placed.seq, placed.packet)
+        way = self._under_way[placed.node] = _Way(placed.packet)
+        try:
+            while way.disturbed:
+                way.disturbed = False
+                await self._publish(self._topic(bucket, placed.node), placed.packet)
+                other = self._held.get(placed.node)
+                if other is not None and other.seq >= now.seq:
+                    break
+                if other is not None and other is not held and other.bucket != bucket:
+                    await self._publish(self._topic(other.bucket, placed.node), b"", now.seq - 1)
+            self._hold(placed.node, now)
+            if held is not None and held.bucket != bucket:
+                await self._publish_counts()
+                await self._publish(self._topic(held.bucket, placed.node), b"", placed.seq - 1)
+        finally:
+            del self._under_way[placed.node]
+            way.done.set_result(None)
+        return NEVER if held is None else held.seq
+
+    async def _forget(self, node: bytes, most: int) -> bool:
+        await self._ready(node)
+        held = self._held.get(node)
+        if held is None or held.seq > most:
+            return False
+        self._drop(node)
+        await self._publish_counts()  # first: fewer than were counted would be an error
+        await self._publish(self._topic(held.bucket, node), b"", most)
+        return True
+
+    async def _ready(self, node: bytes) -> None:
+        """Wait until it is known what is held. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._complete.wait()
+                while (waiting := self._under_way.get(node)) is not None:
+                    await waiting.done
+        except TimeoutError:
+            raise Unavailable(f"{self._where} cannot be reached") from None
+
+    def _note(self, change: Change, gone_up_to: int | None) -> None:
+        """Keep the account of what came; put back what an older message has replaced or taken away."""
+        held = self._held.get(change.node)
+        way = self._under_way.get(change.node)
+        if way is not None and change.packet != way.packet:
+            way.disturbed = True
+        if change.packet is None:
+            if held is not None and held.bucket == change.bucket:
+                if gone_up_to is not None and gone_up_to < held.seq:
+                    self._mend(change.node, held)
+                elif way is None:
+                    self._drop(change.node)
+            return
+        seq = seq_of(change.packet)
+        if held is None or seq > held.seq:
+            self._hold(change.node, _Held(change.bucket, seq, change.packet))
+        elif seq < held.seq:
+            self._mend(change.node, held, change)
+
+    def _mend(self, node: bytes, held: _Held, older: Change | None = None) -> None:
+        async def mend() -> None:
+            with suppress(KindredError):
+                if older is not None and older.bucket != held.bucket:
+                    await self._publish(self._topic(older.bucket, node), b"", held.seq - 1)
+                else:
+                    await self._publish(self._topic(held.bucket, node), held.packet)
+
+        task = asyncio.create_task(mend())
+        self._mending.add(task)
+        task.add_done_callback(self._mending.discard)
+
+    def _hold(self, node: bytes, now: _Held) -> None:
+        held = self._held.get(node)
+        if held is None or now.seq > held.seq:
+            self._drop(node)
+            self._held[node] = now
+            self._unsaved[node] = asyncio.get_running_loop().time(), now
+            self._counts[now.bucket] += 1
+            self._recounted.set()
+
+    def _drop(self, node: bytes) -> None:
+        held = self._held.pop(node, None)
+        self._unsaved.pop(node, None)
+        if held is not None:
+            self._counts[held.bucket] -= 1
+            self._recounted.set()
+
+    async def _compare(self, found: Mapping[tuple[int, bytes], bytes]) -> None:
+        """Take what the broker has for what is held; see that it is all; put back what it had not saved."""
+        held: dict[bytes, _Held] = {}
+        for (bucket, node), packet in found.items():
+            seq = seq_of(packet)
+            if node not in held or seq > held[node].seq:
+                held[node] = _Held(bucket, seq, packet)
+        now = asyncio.get_running_loop().time()
+        self._unsaved = {n: (at, each) for n, (at, each) in self._unsaved.items() if now - at < UNSAVED_S}
+        lost = [(n, each) for n, (_, each) in self._unsaved.items() if n not in held or held[n].seq < each.seq]
+        await asyncio.gather(*(self._publish(self._topic(each.bucket, n), each.packet) for n, each in lost))
+        held.update(lost)
+        for name, value in tuple(self._notes.items()):
+            if not await self._retained(f"{self._root}notes/{name}"):
+                await self._publish(f"{self._root}notes/{name}", value)
+        places = Counter(bucket for bucket, _ in {*found, *((each.bucket, node) for node, each in lost)})
+        short = sum(places[bucket] < n for bucket, n in self._counted.items())
+        knew = bool(self._held) and self._held.keys() <= held.keys()  # counts of before a broker's death may be back
+        if short and not knew:
+            raise Unavailable(f"{self._where}: fewer packets came than were counted, in {short} buckets")
+        self._held, self._counts = held, Counter(each.bucket for each in held.values())
+        for (bucket, node), packet in found.items():
+            if held[node].bucket != bucket:
+                self._mend(node, held[node], Change(bucket, node, packet))
+        self._recounted.set()
+        self._complete.set()
+
+    # ---- the broker --------------------------------------------------------------------------------------------
+
+    async def _count(self) -> None:
+        """Publish how many packets each bucket holds, whenever that is not what is published."""
+        while True:
+            await self._recounted.wait()
+            self._recounted.clear()
+            await asyncio.sleep(_COUNT_S)
+            if self._complete.is_set() and +self._counts != self._counted:
+                with suppress(KindredError):
+                    await self._publish_counts()
+
+    async def _publish_counts(self) -> None:
+        await self._publish(f"{self._root}counts/{self._version}", cbor2.dumps(dict(+self._counts)))
+
+    async def _stay_connected(self) -> None:
+        """The connection that publishes."""
+        while True:
+            try:
+                async with self._link.connection() as client:
+                    self._client = client
+                    self._joined.set()
+                    async for _ in client.messages:
+                        pass
+            except KindredError:
+                pass
+            finally:
+                self._joined.clear()
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _publish(self, topic: str, payload: bytes, gone_up_to: int | None = None) -> None:
+        """Have the broker retain a message, or none where it is empty; again until it is acknowledged."""
+        properties = None if gone_up_to is None else with_seq(gone_up_to)
+        try:
+            async with self._slots, asyncio.timeout(self._patience_s):
+                while True:
+                    await self._joined.wait()
+                    try:
+                        await self._connected().publish(topic, payload, qos=1, retain=True, properties=properties)
+                        return
+                    except aiomqtt.MqttError:
+                        await asyncio.sleep(_PAUSE_S)
+        except TimeoutError:
+            raise Unavailable(f"{self._where} has not acknowledged it in time; deposit it again") from None
+
+    def _connected(self) -> aiomqtt.Client:
+        if self._client is None:
+            raise Unavailable(f"{self._where} is not open")
+        return self._client
+
+    async def _retained(self, topics: str) -> list[Arrived]:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._link.retained(topics)
+        except TimeoutError:
+            raise Unavailable(f"{self._where} does not answer") from None
+
+    def _change(self, message: Arrived) -> Change | None:
+        """What a message changes; None for what is at no place of ours."""
+        number, _, name = message.topic.removeprefix(self._prefix).partition("/")
+        try:
+            return Change(int(number), bytes.fromhex(name), message.payload or None)
+        except ValueError:
+            return None
+
+    def _topic(self, bucket: int, node: bytes) -> str:
+        return f"{self._prefix}{bucket:04d}/{node.hex()}"
+
+
+def _read_counts(payload: bytes) -> dict[int, int]:
+    """Packets by bucket, as a front counted them; nothing for what is no count."""
+    try:
+        found = cbor2.loads(payload)
+        return {int(bucket): int(n) for bucket, n in found.items()}
+    except (cbor2.CBORError, ValueError, TypeError, AttributeError):
+        return {}
