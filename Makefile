@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 only ?=
 
-.PHONY: demo test bench lint types setup setup-dev lock clean
+.PHONY: demo test soak bench lint types setup setup-dev lock clean
 
 demo: setup
 	$(BIN)/python examples/multi_region_demo.py
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+# A million hostile packets instead of a hundred thousand.
+soak: setup-dev
+	KINDRED_SOAK=1000000 $(BIN)/python -m pytest tests/soak
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks $(only)

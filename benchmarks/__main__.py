@@ -19,6 +19,7 @@ BENCHMARKS = (
     "nameserver",
     "secondaries",
     "zones",
+    "scale",
 )
 
 

@@ -55,7 +55,7 @@ gateway: {{listen: PORT4}}
 
 async def measure(report: Report) -> None:
     with tempfile.TemporaryDirectory() as home:
-        async with running(Path(home), federation_yaml()) as config:
+        async with running(Path(home), federation_yaml()) as (config, _):
             await _library_face(report, config)
             await _http_face(report, config)
 
@@ -112,7 +112,9 @@ async def _side_by_side(
     ours: Callable[[], Awaitable[object]], bare: Callable[[], Awaitable[object]]
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """(CPU, median wall) in seconds per question, round by round, the two in turn."""
-    synthesise, journey_room.synthesise = journey_room.synthesise, lambda *_, **__: {}
+    apart = {name: getattr(journey_room, name) for name in ("synthesise", "balance", "cautions")}
+    for name, value in (("synthesise", {}), ("balance", {}), ("cautions", [])):
+        setattr(journey_room, name, lambda *_, value=value, **__: value)
     try:
         rounds: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
         for number in range(ROUNDS + 1):
@@ -127,7 +129,8 @@ async def _side_by_side(
                     kept.append(((time.process_time() - cpu) / QUESTIONS, statistics.median(walls)))
         return rounds
     finally:
-        journey_room.synthesise = synthesise
+        for name, room in apart.items():
+            setattr(journey_room, name, room)
 
 
 class _Streams:

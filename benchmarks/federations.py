@@ -25,14 +25,14 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(home: Path, text: str) -> AsyncIterator[FederationConfig]:
+async def running(home: Path, text: str) -> AsyncIterator[tuple[FederationConfig, Processes]]:
     """The federation of `text`, where each PORTn stands for a free address; all `data` is deposited and covered."""
     for name in sorted(set(re.findall(r"PORT\d+", text)), key=len, reverse=True):
         text = re.sub(rf"{name}\b", f"127.0.0.1:{free_port()}", text)
     path = home / "federation.yaml"
     path.write_text(text.replace("examples/", f"{ROOT}/examples/"))
     config = FederationConfig.from_yaml(path)
-    async with Processes(config, path):
+    async with Processes(config, path) as processes:
         chosen = [(network, network.data) for network in config.networks.values() if network.data is not None]
         await deposit_all(config, chosen, quiet=True)
-        yield config
+        yield config, processes

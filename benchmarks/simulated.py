@@ -203,7 +203,7 @@ class Simulated:
             arms=arms,
             k=k,
             nobody_covers=False,
-            as_of=0,
+            as_of=1,
             stale=False,
             coverage=[],
         )

@@ -53,7 +53,11 @@ class Relied:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """complete_within: everything nearer is certainly in the answer; None = everything that is covered is."""
+    """complete_within: everything nearer is certainly in the answer; None = everything that is covered is.
+
+    as_of: seconds since the epoch, 0 where nobody knows. stale, apart: what was read of the registry is beyond its
+    time, or of times too far apart to be put together; the neighbours are not called complete then.
+    """
 
     neighbours_complete: bool
     complete_within: float | None
@@ -62,6 +66,7 @@ class Certificate:
     stale: bool
     coverage: Sequence[Relied]
     missing: Sequence[Missing]
+    apart: bool = False
 
     def document(self) -> dict[str, object]:
         """The `certificate` member of an answer."""
@@ -69,8 +74,9 @@ class Certificate:
             "neighbours_complete": self.neighbours_complete,
             "complete_within": self.complete_within,
             "complete_within_per": dict(self.complete_within_per),
-            "as_of": self.as_of,
+            "as_of": self.as_of or None,
             "stale": self.stale,
+            "apart": self.apart,
             "coverage": [
                 {"network": each.network, "serial": each.serial, "age_s": each.age_s} for each in self.coverage
             ],
@@ -91,6 +97,7 @@ def certify(
     as_of: int,
     stale: bool,
     coverage: Sequence[Relied],
+    apart: bool = False,
 ) -> Certificate:
     """Judge one finished question.
 
@@ -134,11 +141,12 @@ def certify(
     per = {arm: (float(r) if np.isfinite(r) else None) for arm, r in zip(arms, within, strict=True)}
     least = float(within.min()) if len(within) else np.inf
     return Certificate(
-        neighbours_complete=not missing and not stale and not nobody_covers,
+        neighbours_complete=not missing and not stale and not apart and not nobody_covers and as_of > 0,
         complete_within=least if np.isfinite(least) else None,
         complete_within_per=per,
         as_of=as_of,
         stale=stale,
         coverage=coverage,
+        apart=apart,
         missing=sorted(missing, key=lambda each: (each.lower_bound, each.network or "", each.cell or "")),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,8 +20,10 @@ from pydantic import BeforeValidator, Field
 from gateway import transferring
 from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
+from gateway.keeping import EMBEDDED, EngineSection
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
 from gateway.transferring import KeySection, SecondarySection, SoaSection
+from regional.engines.address import EngineAddress, secret
 from registry.anchor import Anchors
 from registry.clock import Clock
 from registry.coverage import DomainName, Name
@@ -89,7 +92,7 @@ class HashSplit(Section):
 
 class NetworkSection(Section):
     domain: DomainName
-    engine: Literal["embedded"] = "embedded"
+    engine: EngineSection = EngineSection(at=EMBEDDED)
     listen: Address
     process: str | None = None
     key: PublicKey | None = None
@@ -120,12 +123,24 @@ class NetworkConfig(Section):
 
     name: str
     domain: str
-    engine: str
+    engine: EngineSection
     listen: Address
     process: str
     key: str | None
     data: Path | None
     where: Mapping[str, Any]
+
+    def address(self, here: Path) -> EngineAddress | None:
+        """Where its engine's server is, files taken from `here`; None for the embedded one. Raises ConfigError."""
+        engine = self.engine
+        if engine.at == EMBEDDED:
+            return None
+        return replace(
+            EngineAddress.parse(engine.at, self.name),
+            user=engine.user,
+            password=None if engine.password is None else secret(engine.password, here),
+            ca=None if engine.ca is None else here / engine.ca,
+        )
 
     @property
     def endpoint(self) -> str:
@@ -142,8 +157,8 @@ class FederationConfig:
         self.registry = parsed.registry
         self.domains = parsed.domains
         self.gateway = parsed.gateway
-        self._here = Path(text.file).parent
-        self.data_dir = self._here / parsed.data_dir
+        self.here = Path(text.file).parent
+        self.data_dir = self.here / parsed.data_dir
         self.networks: dict[str, NetworkConfig] = {}
         for pattern, section in parsed.networks.items():
             place = f"{text.file}:{text.line(('networks', pattern))}: networks.{pattern}"
@@ -157,7 +172,7 @@ class FederationConfig:
 
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
-        return {name: Schema.from_yaml(self._here / section.schema_) for name, section in self.domains.items()}
+        return {name: Schema.from_yaml(self.here / section.schema_) for name, section in self.domains.items()}
 
     def keys(self) -> dict[str, TsigKey]:
         """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
@@ -165,7 +180,7 @@ class FederationConfig:
 
     def _key(self, name: str) -> TsigKey:
         try:
-            return self.registry.keys[name].key(name, self._here)
+            return self.registry.keys[name].key(name, self.here)
         except ConfigError as error:
             raise ConfigError(f"{self.file}: {error.detail}") from None
 
@@ -173,18 +188,18 @@ class FederationConfig:
         """Who carries the registry's records to the gateway, started. Raises ConfigError."""
         resolver = self.gateway.resolver
         key = self._key(resolver.key) if resolver.key is not None else None
-        anchors = None if resolver.anchor is None else Anchors.from_file(self._here / resolver.anchor[len("file:") :])
+        anchors = None if resolver.anchor is None else Anchors.from_file(self.here / resolver.anchor[len("file:") :])
         zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
         return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
 
     @property
     def ds_file(self) -> Path | None:
         """Where the DS records of signed domains are kept."""
-        return None if self.registry.ds is None else self._here / self.registry.ds
+        return None if self.registry.ds is None else self.here / self.registry.ds
 
     def secret_files(self) -> list[Path]:
         """Where those of the keys are kept that are kept in files."""
-        return [path for each in self.registry.keys.values() if (path := each.file(self._here)) is not None]
+        return [path for each in self.registry.keys.values() if (path := each.file(self.here)) is not None]
 
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
@@ -254,7 +269,7 @@ class FederationConfig:
                 listen=section.listen,
                 process=section.process or name,
                 key=section.key,
-                data=self._here / section.data if section.data is not None else None,
+                data=self.here / section.data if section.data is not None else None,
                 where=where,
             )
 

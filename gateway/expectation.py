@@ -22,7 +22,8 @@ from scipy.special import ndtr
 Array = npt.NDArray[np.float64]
 
 TEMPER, TEMPER_SPREAD = 0.8, 0.2  # over the data sets of benchmarks/planner.py
-UNASKED = 0.12  # lower for networks not asked: those are left for last whose summaries err low
+UNASKED = 0.6  # of what the temper lacks to 1, lower for networks not asked: left for last, their summaries err low
+LEAST_TEMPER = 0.2
 _TEMPERS = np.linspace(0.3, 1.2, 46)
 # Of the search for a radius: where packets are counted first, as shares of the interval; how far aside of where K
 # should be they are counted then, time after time; what share more than K may be within it; how close is close enough.
@@ -137,28 +138,29 @@ def fit_temper(share: Array, count: Array, held: Array) -> float:
     """The power for the networks not asked, from the shares (m,) of regions of `count` packets of those that were,
     and how many these turned out to hold.
 
-    The most probable of a grid, less UNASKED: held is Poisson with mean count * share; before any data TEMPER, give
-    or take TEMPER_SPREAD.
+    The most probable of a grid: held is Poisson with mean count * share; before any data TEMPER, give or take
+    TEMPER_SPREAD. Where packets lie as the summaries say, at 1, it is also that of those not asked; the more they err,
+    the more do those that were left for last.
     """
     floored = np.maximum(share, 1e-12)
     mean = count[:, None] * tempered(floored[:, None], _TEMPERS)
     loss = (mean - held[:, None] * np.log(np.maximum(mean, 1e-12))).sum(axis=0)
     loss += ((_TEMPERS - TEMPER) / TEMPER_SPREAD) ** 2 / 2.0
-    return float(_TEMPERS[int(loss.argmin())]) - UNASKED
+    fitted = float(_TEMPERS[int(loss.argmin())])
+    return max(fitted - UNASKED * max(1.0 - fitted, 0.0), LEAST_TEMPER)
 
 
-def kth_bounds(lower: Array, upper: Array, counts: Array, k: int) -> tuple[Array, Array]:
-    """(a,) twice: between these lies the distance of the K-th packet of each arm, if the counts are right.
+def kth_bound(bound: Array, counts: Array, k: int) -> Array:
+    """(a,): the K-th packet's bound per arm, where counts (m, a) packets have bound (m,); infinite where fewer exist.
 
-    lower, upper: (m,) of the regions; counts: (m, a). Infinite where fewer than K are counted.
+    With lower bounds of distance, no K packets are nearer; with upper bounds, K packets are as near.
     """
-    ends = []
-    for bound in (lower, upper):
-        order = bound.argsort()
-        reached = counts[order].cumsum(axis=0) >= k
-        kth = bound[order][reached.argmax(axis=0)] if len(order) else np.zeros(counts.shape[1])
-        ends.append(np.where(reached.any(axis=0), kth, np.inf))
-    return ends[0], ends[1]
+    if not len(bound):
+        return np.full(counts.shape[1], np.inf)
+    order = bound.argsort()
+    reached = counts[order].cumsum(axis=0) >= k
+    result: Array = np.where(reached[-1], bound[order][reached.argmax(axis=0)], np.inf)
+    return result
 
 
 def kth_distance(
@@ -167,7 +169,7 @@ def kth_distance(
     """(a,): the distance within which k packets of each of a arms are expected; infinite where fewer exist.
 
     counts: (m, a) packets per region and arm. found: per arm the ascending distances of packets already known,
-    none of which is in `counts`. between: (a,) twice, where to look for it, see kth_bounds. Within the distance at
+    none of which is in `counts`. between: (a,) twice, where to look for it, see kth_bound. Within the distance at
     least k are expected, and hardly more. The logarithms of distance and number are nearly in proportion, so the number
     is counted at a few distances at once, then just below and above where that proportion says k, and in the middle.
     """
@@ -230,5 +232,8 @@ class _Bracket:
         if not (self.low > 0.0 and self.below > 0.0):
             return [(self.low + middle) / 2.0, middle, (middle + self.high) / 2.0]
         slope = math.log(self.high / self.low) / math.log(self.above / self.below)
-        aims = [self.high * (k * part / self.above) ** slope for part in (1.0 - aside, 1.0 + aside)]
+        aims = [
+            self.high * math.exp(min(slope * math.log(k * part / self.above), 0.0))
+            for part in (1.0 - aside, 1.0 + aside)
+        ]
         return sorted([middle, *(min(max(aim, self.low), self.high) for aim in aims)])

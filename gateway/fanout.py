@@ -6,6 +6,7 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.deadline import Deadline
@@ -38,6 +39,13 @@ class Fanout:
         self._naming = naming
         self._known = frozenset(["", *actions])
         self._deadline = deadline
+
+    async def prepare(self, network: str) -> None:
+        """Have a network's endpoints and a connection at hand; what goes wrong, the asking will find."""
+        with suppress(KindredError):
+            kept = await self._resolver.network(self._naming, network, self._deadline.remaining())
+            for endpoint in kept.value.endpoints[:1]:
+                await self._client.prepare(endpoint, self._deadline.remaining())
 
     async def ask(self, request: NearestRequest, lapsed: bool) -> Answered:
         """Ask the network that `request` names; replicas in their order of priority, the next when one fails."""

@@ -44,13 +44,13 @@ class Federation:
         lookups: Lookups,
         client: NetworkClient,
         clock: Clock,
-        cache_bytes: int,
+        cache: Cache,
         deadline_s: float,
     ) -> None:
         self.schemas = schemas
         self.clock = clock
         self.deadline_s = deadline_s
-        self.resolver = Resolver(lookups, Cache(clock, cache_bytes))
+        self.resolver = Resolver(lookups, cache)
         self._origin = origin
         self._client = client
 
@@ -68,7 +68,7 @@ class Federation:
                 lookups=lookups,
                 client=NetworkClient(connections),
                 clock=clock,
-                cache_bytes=settings.gateway.cache,
+                cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
                 deadline_s=settings.gateway.deadline,
             )
             try:

@@ -27,6 +27,7 @@ from registry.schema import Outcome
 FEW_BY_THEN = f"fewer than {MIN_EVENTS} events by the time to which every arm was followed"
 HALF_NOT_REACHED = "null: survival, or that limit of it, is not known to come down to 1/2"
 BEYOND = "beyond the follow-up of this arm"
+STEPS = 60  # of a curve, at most: what a picture of it needs
 NO_SCALE = "survival of exactly 0 or 1 has no log-log interval"
 
 
@@ -113,7 +114,7 @@ def _restriction(curves: Iterable[Curve], horizon: float | None) -> float:
 
 
 def _survival(curve: Curve, times: Iterable[float]) -> dict[str, object]:
-    """Median and survival at each time, each with low, high and a note where one is null."""
+    """Median, survival at each time, each with low, high and a note where one is null; and the curve's steps."""
     median, low, high = curve.median(LEVEL)
     return {
         "median": {
@@ -123,6 +124,7 @@ def _survival(curve: Curve, times: Iterable[float]) -> dict[str, object]:
             "note": None if None not in (median, low, high) else HALF_NOT_REACHED,
         },
         "at": [_survival_at(curve, time) for time in times],
+        "steps": curve.steps(STEPS, LEVEL),
     }
 
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from gateway.age import Ages
 from gateway.answer import Answer, Asked, WalkReport
+from gateway.arrivals import Arrivals
 from gateway.asking import Asking
 from gateway.balance import balance
 from gateway.cache import Kept
@@ -37,11 +39,11 @@ WARNINGS = {
     "left-out": "The mode stopped before the neighbours were proved complete; see expected_recall.",
     "nobody-covers": "No network covers this domain yet.",
     "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
+    "age-unknown": "The registry's records came through a cache that is not ours, unsigned: their age is not known.",
+    "apart": "What was read of the registry may be of times further apart than it keeps what it replaces.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
-
-MAX_AHEAD_S = 60.0  # of the registry's clock before this one: beyond, ages mean nothing
 
 Opened = tuple[Address, Kept[Cell] | LookupFailed]
 
@@ -63,12 +65,14 @@ class Journey:
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
         self._gone = False
-        self._as_of = tree.serial
+        self._ages = Ages()
+        self._ages.take(tree.naming.apex, tree.serial, tree.newest or self._now(), tree.apex.keep_s)
         self._stale = tree.stale
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
-        self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+        self._under_way: Arrivals[Opened | Answered] = Arrivals()
+        self._prepared: dict[str, asyncio.Task[None]] = {}
         self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
@@ -76,23 +80,18 @@ class Journey:
         try:
             while self.tree.apex.generation and self._deadline.remaining():
                 self._take_steps()
-                if not self._tasks:
+                if not self._under_way:
                     break
-                done, self._tasks = await asyncio.wait(
-                    self._tasks,
-                    timeout=self._deadline.until_soft() or self._deadline.remaining(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in done:
-                    result = task.result()
+                for result in await self._under_way.wait(self._deadline.until_soft() or self._deadline.remaining()):
                     if isinstance(result, Answered):
                         self._take_answer(result)
                     else:
                         self._take_cells([result])
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._under_way.cancel()
+            for each in self._prepared.values():
+                each.cancel()
+            await asyncio.gather(*self._prepared.values(), return_exceptions=True)
 
     async def corroborate(self) -> None:
         """Hear from each network that has answered what it says by itself."""
@@ -171,8 +170,9 @@ class Journey:
             arms=asking.arms,
             k=asking.question.k,
             nobody_covers=not self.tree.apex.generation,
-            as_of=self._as_of,
-            stale=self._stale or not self._vouched(),
+            as_of=self._ages.as_of,
+            stale=self._stale,
+            apart=self._ages.apart,
             coverage=self._relied(),
         )
         return Answer(
@@ -212,12 +212,15 @@ class Journey:
         while True:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
-                self._tasks.add(asyncio.create_task(self._ask(ask)))
+                self._under_way.start(self._ask(ask))
+            for network in steps.soon:
+                if network not in self._prepared:
+                    self._prepared[network] = asyncio.create_task(self._fanout.prepare(network))
             at_hand: list[Opened] = []
             for address in steps.open:
                 looked = self._at_hand(address)
                 if looked is None:
-                    self._tasks.add(asyncio.create_task(self._look_up(address)))
+                    self._under_way.start(self._look_up(address))
                 else:
                     at_hand.append((address, looked))
             if not at_hand:
@@ -250,7 +253,8 @@ class Journey:
                 self._walk.could_not_open(address, looked.detail)
                 self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
             else:
-                self._as_of = min(self._as_of, looked.serial)
+                newest = looked.newest or self._now()
+                self._ages.take(self.tree.naming.apex, looked.serial, newest, self.tree.apex.keep_s)
                 self._stale = self._stale or looked.stale
                 opened.append((address, looked.value))
         self._walk.opened(opened)
@@ -282,14 +286,9 @@ class Journey:
                     arm: r for arm, r in reached.items() if arm not in within
                 }
 
-    def _vouched(self) -> bool:
-        """Whether all that the walk read is of versions that the registry vouches for together.
-
-        What a change replaces stays in its place for so long that versions at most `keep_s` old can be mixed; then
-        nothing is missed that was covered at `as_of` (docs/protocol.md, "Order of change").
-        """
-        keep_s = self.tree.apex.keep_s
-        return keep_s is None or -MAX_AHEAD_S <= self._clock.now() - self._as_of <= keep_s
+    def _now(self) -> int:
+        """The serial that nothing read by now can exceed: a server may have caught up after it told its own."""
+        return int(self._clock.now())
 
     def _relied(self) -> list[Relied]:
         return [
@@ -325,6 +324,10 @@ class Journey:
             codes.append("left-out" if by_mode and self._asking.question.mode != "exact" else "incomplete")
         if certificate.stale:
             codes.append("stale")
+        if not certificate.as_of:
+            codes.append("age-unknown")
+        if certificate.apart:
+            codes.append("apart")
         if not self.tree.apex.generation:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:

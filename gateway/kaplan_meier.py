@@ -68,6 +68,21 @@ class Curve:
         low, high = log_log(np.array([survival]), self.increments[:steps].sum(keepdims=True), level)
         return Interval(float(low[0]), float(high[0]))
 
+    def steps(self, most: int, level: float) -> list[tuple[float, float, float | None, float | None]]:
+        """(time, S, low, high) from each of at most `most` times on at which S changes, spread evenly over all of them.
+
+        The interval is as in `interval_at`; None where S is 0 or 1.
+        """
+        changes = np.flatnonzero(np.diff(self.survival, prepend=1.0) < 0)
+        if len(changes) > most:
+            changes = changes[np.linspace(0, len(changes) - 1, most).round().astype(np.intp)]
+        low, high = log_log(self.survival[changes], np.cumsum(self.increments)[changes], level)
+        rows = zip(self.times[changes], self.survival[changes], low, high, strict=True)
+        return [
+            (float(time), float(s), *((None, None) if math.isnan(below) else (float(below), float(above))))
+            for time, s, below, above in rows
+        ]
+
     def median(self, level: float) -> tuple[float | None, float | None, float | None]:
         """(median, low, high): the first times at which S, its lower and its upper limit are <= 1/2.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gateway.expectation import TEMPER, Array, Moments, fit_temper, kth_bounds, kth_distance
+from gateway.expectation import TEMPER, Array, Moments, fit_temper, kth_bound, kth_distance
 from gateway.merge import Merge
 from gateway.resolution import Walk
 
@@ -67,7 +67,7 @@ class Outlook:
         if not near.any():
             return cls(walk, k, open_, radius, np.array([float(len(each)) for each in distances]), walk.counts * 0.0)
         # What begins beyond where K packets end, of each arm, is not within the reach.
-        floor, ceiling = kth_bounds(walk.lower[near], walk.seen.upper[near], walk.counts[near], k)
+        floor, ceiling = (kth_bound(end[near], walk.counts[near], k) for end in (walk.lower, walk.seen.upper))
         near &= walk.reaches(np.minimum(radius, ceiling)).any(axis=1)
         told = held & reached if (held & reached).any() else near
         covariance = walk.seen[told].covariance(walk.counts[told].sum(axis=1), walk.network[told])

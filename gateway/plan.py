@@ -3,7 +3,7 @@
 The way of a question (DESIGN section 5; docs/planning.md):
 
 1. Open cells as far out as the K-th neighbour is expected (gateway.outlook).
-2. Ask in few waves, always the networks that promise most; each answer sharpens where the K-th neighbour is.
+2. Ask the networks that promise most; their answers tell where the K-th neighbour is (docs/decisions/011).
 3. Stop as the mode says. `exact`: a last wave asks every network whose lower bound is within the radius r of the
    K found so far, for what lies within r; r only shrinks, so nobody is asked twice, and a network is left out
    only when its lower bound exceeds r for every arm. `recall`: when what is expected from all the others is
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.expectation import Array, kth_bounds
+from gateway.expectation import Array, kth_bound
 from gateway.merge import Merge
 from gateway.outlook import Flags, Outlook, Standing
 from gateway.question import Budget, Mode, Recall
@@ -25,7 +25,6 @@ from gateway.resolution import Walk
 from registry.cell import Address
 
 WORTH_ASKING = 0.5  # expected neighbours from which a network is asked before others have answered
-MOST_WAVES = 4  # of the most promising; then the rest at once
 SURE = 0.9  # what lies within this share of the expected K-th distance will be needed
 
 
@@ -39,10 +38,11 @@ class Ask:
 
 @dataclass(slots=True)
 class Steps:
-    """What to do now, all of it in parallel."""
+    """What to do now, all of it in parallel. soon: networks that will probably be asked after that."""
 
     open: list[Address] = field(default_factory=list)
     ask: list[Ask] = field(default_factory=list)
+    soon: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,6 @@ class Plan:
         self._asking: set[str] = set()
         self._asked: set[str] = set()
         self._answered: set[str] = set()
-        self._waves = 0
         self._last = False  # only the networks that the proof needs are left to ask
         self._seen: tuple[tuple[int, int, int], Outlook] | None = None
         self._stands: tuple[int, Standing] | None = None
@@ -83,7 +82,7 @@ class Plan:
         """
         if self._asked:
             return []
-        floor = kth_bounds(self._walk.lower, self._walk.lower, self._walk.counts, self._k)[0]
+        floor = kth_bound(self._walk.lower, self._walk.counts, self._k)
         return [cell for cell in self._walk.wanted(floor) if cell not in self._opening]
 
     def next(self, soft: bool) -> Steps:
@@ -96,6 +95,8 @@ class Plan:
         outlook = self._outlook()
         steps = Steps(open=self._to_open(radius if self._last else np.minimum(radius, outlook.reach)))
         if self._opening and not soft:
+            worth: Flags = np.asarray((outlook.promise() >= WORTH_ASKING).any(axis=1))
+            steps.soon = self._not_asked(worth)
             return steps
         promise = outlook.promise()
         chosen = self._choose(outlook, promise, radius)
@@ -106,7 +107,8 @@ class Plan:
                 return steps
             chosen = self._choose(outlook, promise, radius)
         self._ask(steps, chosen, radius)
-        self._waves += bool(chosen)
+        if self._mode == "exact":
+            steps.soon = self._not_asked(self._free(np.minimum(radius, outlook.reach / SURE)))
         return steps
 
     def _nothing_left(self, radius: Array) -> bool:
@@ -136,6 +138,10 @@ class Plan:
         for row in np.flatnonzero(reached).tolist():
             reached[row] = standing.names[row] not in self._asked
         return reached
+
+    def _not_asked(self, chosen: Flags) -> list[str]:
+        names = [self._walk.networks[row] for row in np.flatnonzero(chosen)]
+        return [name for name in names if name not in self._asked]
 
     def _to_open(self, horizon: Array) -> list[Address]:
         """Cells within the horizon that are not being opened yet; from now on they are."""
@@ -206,13 +212,11 @@ class Plan:
             return self._ordered(promise, reached)
         worth = reached & (promise.max(axis=1, initial=0.0) >= WORTH_ASKING)
         if isinstance(self._mode, Recall):
-            wanted = reached & outlook.needed(promise, reached, 1.0 - self._mode.recall)
-            early = wanted & worth
-            return self._ordered(promise, early if early.any() and self._waves < MOST_WAVES else wanted)
+            return self._ordered(promise, reached & outlook.needed(promise, reached, 1.0 - self._mode.recall))
         if isinstance(self._mode, Budget):
             left = self._mode.budget - len(self._asked)
             return self._ordered(promise, worth if worth.any() else reached)[:left]
-        return self._ordered(promise, worth) if self._waves < MOST_WAVES else []
+        return [] if self._asked else self._ordered(promise, worth)
 
     def _ordered(self, promise: Array, chosen: Flags) -> list[int]:
         """The rows chosen, the most promising first."""

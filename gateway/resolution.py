@@ -34,13 +34,8 @@ class Cell:
 
     def seen(self, query: Array) -> Seen:
         """The records as seen from query (d,)."""
-        return Seen(
-            offset=self.bounds.centre - query,
-            var=self.var,
-            spread=self.spread,
-            lower=self.bounds.lower(query),
-            upper=self.bounds.upper(query),
-        )
+        offset, lower, upper = self.bounds.seen(query)
+        return Seen(offset=offset, var=self.var, spread=self.spread, lower=lower, upper=upper)
 
     def arms(self, arms: Sequence[str], wanted: Sequence[str] | None) -> Array:
         """(m, a) packets per record and arm; for the one arm "" all `wanted` actions (None: every action)."""

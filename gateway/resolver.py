@@ -9,7 +9,7 @@ from typing import cast
 from gateway.cache import Cache, Kept
 from gateway.resolution import Cell
 from registry.cell import Address, Naming
-from registry.lookup import Lookups, NetworkInfo
+from registry.lookup import Looked, Lookups, NetworkInfo
 from registry.texts import ApexText
 
 # A lookup that many wait for goes on beyond the deadline of the first of them.
@@ -24,6 +24,7 @@ class Tree:
     apex: ApexText
     serial: int
     stale: bool = False
+    newest: int = 0
 
 
 class Resolver:
@@ -40,12 +41,11 @@ class Resolver:
     async def tree(self, naming: Naming, timeout_s: float) -> Tree:
         """The domain's current generation. Raises LookupFailed."""
 
-        async def look_up() -> tuple[object, float, int]:
-            looked = await self._lookups.apex(naming, LOOKUP_TIMEOUT_S)
-            return looked.value, looked.ttl_s, looked.serial
+        async def look_up() -> Looked[object]:
+            return cast(Looked[object], await self._lookups.apex(naming, LOOKUP_TIMEOUT_S))
 
         kept = await self._cache.get(("apex", naming.apex), look_up, timeout_s)
-        return Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale)
+        return Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale, kept.newest)
 
     def cached_cell(self, tree: Tree, address: Address) -> Kept[Cell] | None:
         """The cell if it is in the cache. Raises LookupFailed for a failure still remembered."""
@@ -54,21 +54,20 @@ class Resolver:
     async def cell(self, tree: Tree, address: Address, timeout_s: float) -> Kept[Cell]:
         """The records of one cell. Raises LookupFailed."""
 
-        async def look_up() -> tuple[object, float, int]:
+        async def look_up() -> Looked[object]:
             apex = tree.apex
             looked = await self._lookups.cell(
                 tree.naming, apex.generation, address, apex.actions, apex.dimension, LOOKUP_TIMEOUT_S
             )
-            return Cell(looked.value, apex.dimension), looked.ttl_s, looked.serial
+            return Looked(Cell(looked.value, apex.dimension), looked.ttl_s, looked.serial, looked.stale, looked.newest)
 
         return cast(Kept[Cell], await self._cache.get(self._cell_key(tree, address), look_up, timeout_s))
 
     async def network(self, naming: Naming, name: str, timeout_s: float) -> Kept[NetworkInfo]:
         """A network's endpoints, key and serial. Raises LookupFailed."""
 
-        async def look_up() -> tuple[object, float, int]:
-            looked = await self._lookups.network(naming, name, LOOKUP_TIMEOUT_S)
-            return looked.value, looked.ttl_s, looked.serial
+        async def look_up() -> Looked[object]:
+            return cast(Looked[object], await self._lookups.network(naming, name, LOOKUP_TIMEOUT_S))
 
         key = ("network", naming.network(name))
         return cast(Kept[NetworkInfo], await self._cache.get(key, look_up, timeout_s))

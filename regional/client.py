@@ -131,11 +131,22 @@ class NetworkClient:
         """The nearest packets. Raises Refused, TimedOut or Failed; nothing else."""
         limit = min(MAX_REPLY, 65536 + _PACKET_ROOM * request.most())
         headers = _headers(timeout_s, "application/cbor", "application/json")
+        try:
+            async with asyncio.timeout(timeout_s):
+                body = await self._call("POST", f"{endpoint}/v1/nearest", request.body(), headers, limit)
+        except TimeoutError:
+            raise _too_late(timeout_s) from None
+        if len(body) <= _THREAD_ABOVE:
+            return _reply(body, request)
+        return await asyncio.to_thread(_reply, body, request)
+
+    async def prepare(self, endpoint: str, timeout_s: float) -> None:
+        """Have a connection ready for a question that is about to come. Raises TimedOut or Failed."""
         async with _deadline(timeout_s):
-            body = await self._call("POST", f"{endpoint}/v1/nearest", request.body(), headers, limit)
-            if len(body) <= _THREAD_ABOVE:
-                return _reply(body, request)
-            return await asyncio.to_thread(_reply, body, request)
+            try:
+                await self._connections.prepare(endpoint)
+            except (OSError, ValueError) as error:
+                raise Failed(f"{endpoint:.100}: {type(error).__name__}: {error}"[:300]) from None
 
     async def deposit(
         self, endpoint: str, packets: Sequence[Packet], timeout_s: float, atomic: bool = False
@@ -200,7 +211,11 @@ async def _deadline(timeout_s: float) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError:
-        raise TimedOut(f"no answer within {timeout_s * 1000:.0f} ms") from None
+        raise _too_late(timeout_s) from None
+
+
+def _too_late(timeout_s: float) -> TimedOut:
+    return TimedOut(f"no answer within {timeout_s * 1000:.0f} ms")
 
 
 def _problem(status: int, body: bytes) -> NetworkFailure:

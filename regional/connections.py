@@ -11,6 +11,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
@@ -152,6 +153,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._idle: dict[tuple[str, int, bool], list[_Connection]] = {}
+        self._coming: dict[tuple[str, int, bool], asyncio.Task[_Connection]] = {}
         self._tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Connections:
@@ -173,6 +175,9 @@ class Connections:
         message = f"{head}Content-Length: {len(data or b'')}\r\n\r\n".encode() + (data or b"")
         key = (place.host, place.port, place.tls)
         kept = self._idle.setdefault(key, [])
+        if not kept and key in self._coming:
+            with suppress(OSError):
+                await asyncio.shield(self._coming[key])
         while kept:
             connection = kept.pop()
             if connection.usable:
@@ -182,10 +187,29 @@ class Connections:
                     break  # the server let go of it just then (RFC 9112 section 9.3.1); a new one is asked once
             else:
                 connection.close()
-        loop = asyncio.get_running_loop()
+        return await self._ask(await self._connect(place), kept, message, limit)
+
+    async def prepare(self, url: str) -> None:
+        """Have a connection to the peer of `url` ready. Raises OSError, ValueError (no URL)."""
+        place = _place(url)
+        key = (place.host, place.port, place.tls)
+        kept = self._idle.setdefault(key, [])
+        if key in self._coming or any(connection.usable for connection in kept):
+            return
+        coming = asyncio.create_task(self._connect(place))
+        self._coming[key] = coming
+        try:
+            connection = await coming
+        finally:
+            del self._coming[key]
+        connection.free_since = asyncio.get_running_loop().time()
+        kept.append(connection)
+
+    async def _connect(self, place: _Place) -> _Connection:
         tls = self._tls_context() if place.tls else None
+        loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(_Connection, place.host, place.port, ssl=tls)
-        return await self._ask(connection, kept, message, limit)
+        return connection
 
     async def _ask(self, connection: _Connection, kept: list[_Connection], message: bytes, limit: int) -> Response:
         try:

@@ -36,7 +36,10 @@ class Details(NamedTuple):
 
 
 def details_of(raw: Sequence[bytes], nodes: Sequence[bytes]) -> list[Details | None]:
-    """Of packets whose columns are sound, nodes among them: None for each that breaks a rule."""
+    """Of packets of one network whose columns are sound, nodes among them: None for each that breaks a rule.
+
+    Of one, since a packet that runs on could speak for those behind it.
+    """
     together = _together(raw, nodes)
     return [_single(each) for each in raw] if together is None else list(together)
 

@@ -19,7 +19,7 @@ from regional.engine import Census, Engine, NearestQuery, NearestResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
 from registry.clock import Clock
 from registry.coverage import Coverage
-from registry.errors import Conflict, NotGranted, QuestionError, StorageFull, UnknownName
+from registry.errors import Conflict, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
 from registry.jsontext import canonical, loads
 from registry.region import Region
 from registry.schema import Schema
@@ -133,6 +133,9 @@ class Network:
         refused = tuple(sorted([*rejected, *misfits], key=lambda each: each.line))
         if not fitting or (atomic and refused):
             return DepositReport(0, 0, refused, 0, self.serial)
+        most = self._engine.limits.atomic
+        if atomic and len(fitting) > most:
+            raise TooLarge(f"{len(fitting)} packets are not stored all or none here; {most} at most are", limit=most)
         taken, covered, serial = await self._take(fitting)
         return DepositReport(taken, len(fitting) - taken, refused, covered, serial)
 

@@ -1,13 +1,14 @@
 """The gateway's own walk: authoritative servers asked over TCP, delegations followed, the next server when one fails.
 
-Every answer comes with the serial of its zone: the SOA's as it was known on that connection before the question was
-sent. Serials are publication times, so each value is at least as new as its serial says, whichever server gave it.
+Every answer comes with the serial of its zone, as the apex told it on that connection before the question was sent.
+Serials are publication times, so each value is at least as new as its serial says, whichever server gave it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,12 @@ from typing import TypeVar
 
 from registry.channel import Channel
 from registry.clock import Clock
+from registry.dating import dating
 from registry.delegation import MAX_HOSTS, Delegation, accept, is_under, refused, shown
 from registry.errors import LookupFailed
-from registry.message import query, question_of, records, referral, start_of_authority, type_of
+from registry.message import Records, query, question_of, records, referral, start_of_authority, type_of
 from registry.source import Found
-from registry.wire import AAAA, DS, SOA, A, name_to_wire
+from registry.wire import AAAA, DS, SOA, TXT, A, name_to_wire
 
 MAX_REFERRALS = 16  # from the origin to one zone
 MAX_DETOURS = 4  # lookups of a server's address within lookups of a server's address
@@ -91,12 +93,16 @@ class Authorities:
         raise AssertionError("unreachable")
 
     async def _ask(self, zone: _Zone, asked: bytes, server: Channel) -> Found:
-        soa = question_of(zone.apex, SOA)
-        first, answer = await server.ask(soa, asked)
-        authority = records(first, soa, authoritative=True)
-        _, serial = start_of_authority(first, soa)
+        soa, text = question_of(zone.apex, SOA), question_of(zone.apex, TXT)
+        authority, said, answer = await server.ask(asked, dated=(soa, text))
+        try:
+            dated = dating(zone.apex, records(authority, soa, authoritative=True), _if_any(said, text))
+        except (ValueError, struct.error) as error:
+            raise LookupFailed(
+                f"{server} has no usable serial of {shown(zone.apex)}: {error}", rcode="GARBAGE"
+            ) from None
         found = records(answer, asked, authoritative=True)
-        return Found(found.rdatas, found.ttl, serial, found.signatures, apex=zone.apex, soa=authority)
+        return Found(found.rdatas, found.ttl, dated.serial, found.signatures, dating=dated)
 
     async def _zone(self, target: bytes, enclosing: bool, detours: int) -> _Zone:
         """The zone at `target`; enclosing: else the nearest above it. Looked for once by many."""
@@ -132,7 +138,7 @@ class Authorities:
     async def _where(self, zone: _Zone, target: bytes, enclosing: bool, server: Channel) -> bytes | Delegation:
         """The apex of the zone at `target` where the server has it, else to whom it refers."""
         soa = question_of(target, SOA)
-        [message] = await server.ask(soa)
+        [message] = await server.ask(dated=(soa,))
         referred = referral(message, soa)
         if referred is not None:
             return accept(referred, zone.apex, target, self._origin)
@@ -205,6 +211,16 @@ class Authorities:
             if channel not in used:
                 channel.close()
                 del self._channels[address]
+
+
+def _if_any(message: bytes, asked: bytes) -> Records | None:
+    """The RRset, None where the name has none of the type."""
+    try:
+        return records(message, asked, authoritative=True)
+    except LookupFailed as error:
+        if error.where["rcode"] != "NODATA":
+            raise
+        return None
 
 
 async def _first(asks: Sequence[Callable[[], Awaitable[_Got]]]) -> _Got:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import cast
 
 from registry.clock import Clock
 from registry.errors import LookupFailed
-from registry.message import Query, query, type_of
-from registry.wire import SOA
+from registry.message import Query, query
 
-SERIAL_AGE_S = 5.0  # an SOA older than this is asked for anew before the next question
+SERIAL_AGE_S = 5.0  # what says how new a zone is, and is older than this, is asked for anew before the next question
 SILENT_S = 1.0  # a connection that has been asked and says nothing for so long is given up on a timeout
 CONNECT_S = 0.25  # a server that is given up before a connection stood, after so long, has failed
 FAILURES = 3  # so many in a row, and the server is tried no more often than every REST_S, whatever is asked
@@ -38,10 +38,10 @@ class Channel:
         """Whether the server failed just now, and not for the first time."""
         return self._not_before > self._clock.monotonic()
 
-    async def ask(self, *asked: bytes) -> list[bytes]:
-        """The answers to question sections, one after the other over one connection.
+    async def ask(self, *asked: bytes, dated: Sequence[bytes] = ()) -> list[bytes]:
+        """The answers to question sections: first to those of `dated`, then, asked for once these are here, the others.
 
-        That to an SOA question may be up to SERIAL_AGE_S old, but is always this connection's. Raises LookupFailed
+        Those of `dated` may be up to SERIAL_AGE_S old, but are always this connection's. Raises LookupFailed
         (UNREACHABLE). Cancelled, as by a timeout, it gives up a connection that has long been silent.
         """
         if self.rests:
@@ -51,7 +51,9 @@ class Channel:
             for _ in range(_TRIES):
                 connection = await self._connected()
                 try:
-                    answers = [await connection.answer(each) for each in asked]
+                    before = [connection.dated(each) for each in dated]
+                    answers = [await asyncio.shield(each) for each in before]
+                    answers += [await connection.answer(each) for each in asked]
                 except ConnectionError:
                     continue
                 self._failures = 0
@@ -119,7 +121,7 @@ class _Connection(asyncio.Protocol):
         self._received = bytearray()
         self._pending: dict[int, asyncio.Future[bytes]] = {}
         self._next = random.getrandbits(16)
-        self._soas: dict[bytes, tuple[float, asyncio.Future[bytes]]] = {}
+        self._dated: dict[bytes, tuple[float, asyncio.Future[bytes]]] = {}
         self._unheard_since: float | None = None
         self.closed = False
 
@@ -163,21 +165,20 @@ class _Connection(asyncio.Protocol):
 
     async def answer(self, asked: bytes) -> bytes:
         """The message that answers this question section. Raises ConnectionError."""
-        if type_of(asked) == SOA:
-            return await self._soa(asked)
         answer = self._send(asked)
         try:
             return await answer
         finally:
             answer.cancel()
 
-    async def _soa(self, asked: bytes) -> bytes:
+    def dated(self, asked: bytes) -> asyncio.Future[bytes]:
+        """The same, asked for no longer than SERIAL_AGE_S ago; others may wait for it too."""
         now = self._clock.monotonic()
-        sent, answer = self._soas.get(asked, (now, None))
+        sent, answer = self._dated.get(asked, (now, None))
         if answer is None or now - sent > SERIAL_AGE_S or answer.cancelled():
             answer = self._send(asked)
-            self._soas[asked] = now, answer
-        return await asyncio.shield(answer)
+            self._dated[asked] = now, answer
+        return answer
 
     def _send(self, asked: bytes) -> asyncio.Future[bytes]:
         if self.closed or self._transport is None:

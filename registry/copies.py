@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from registry.clock import Clock
-from registry.delegation import is_under
+from registry.dating import Dating, dating
+from registry.delegation import is_under, shown
 from registry.errors import LookupFailed
 from registry.inbound import transfer
 from registry.message import question_of, type_of
 from registry.source import Found
 from registry.tsig import TsigKey
-from registry.wire import DS, SOA, name_to_wire
+from registry.wire import DS, SOA, TXT, name_to_wire
 from registry.zonecopy import ZoneCopy
 
 TRANSFER_S = 600.0  # the longest that one may take
@@ -84,9 +86,9 @@ class Copies:
             )
         found = copy.find(asked)
         is_stale = age_s > copy.refresh_s + copy.retry_s
+        dated = _dated(copy)
         ttl_s = 0 if is_stale else found.ttl
-        soa = copy.find(question_of(copy.apex, SOA))
-        return Found(found.rdatas, ttl_s, copy.serial, found.signatures, is_stale, copy.apex, soa)
+        return Found(found.rdatas, ttl_s, dated.serial, found.signatures, is_stale, dated.serial, dated)
 
     async def refresh(self, zone: str) -> None:
         """Ask the primary for what is newer. Raises LookupFailed, also in `find` where there is no copy yet."""
@@ -140,3 +142,15 @@ class Copies:
         if held is None:
             raise LookupFailed("no copy is kept of the zone asked for", rcode="REFUSED")
         return held
+
+
+def _dated(copy: ZoneCopy) -> Dating:
+    """How new the copy is. Raises LookupFailed (GARBAGE)."""
+    try:
+        text = copy.find(question_of(copy.apex, TXT))
+    except LookupFailed:
+        text = None
+    try:
+        return dating(copy.apex, copy.find(question_of(copy.apex, SOA)), text)
+    except (ValueError, struct.error) as error:
+        raise LookupFailed(f"the copy of {shown(copy.apex)} has no usable serial: {error}", rcode="GARBAGE") from None

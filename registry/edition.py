@@ -61,9 +61,17 @@ class Edition:
 
     def shows(self, held: Mapping[str, Held]) -> bool:
         """Whether it is of the same coverages, lapsed or not."""
-        return len(held) == len(self.networks) and all(
-            (old := self.networks.get(name)) is not None and each.covers_as(old) for name, each in held.items()
+        if held is self.networks:
+            return True
+        changed = changes(self.networks, held)
+        return held.keys() == self.networks.keys() and all(
+            each.covers_as(self.networks[name]) for name, each in changed.items()
         )
+
+
+def changes(before: Mapping[str, Held], held: Mapping[str, Held]) -> dict[str, Held]:
+    """Those that are not the same objects as before; whoever is as before is the same object."""
+    return {name: each for name, each in held.items() if before.get(name) is not each}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,22 +265,25 @@ class Press:
 
     def _bring_up(self, tree: LivingTree, held: Mapping[str, Held], before: Mapping[str, Held]) -> None:
         """The tree is to show what is held; `before`: what it is known to show."""
-        for name, each in held.items():
+        for name, each in changes(before, held).items():
             old = before.get(name)
             if old is None or not each.covers_as(old):
                 tree.cover(self._target(name), self._leaves({name: each}))
-        targets = {self._target(name) for name in held}
-        for target in tree.networks():
-            if target not in targets:
-                tree.forget(target)
+        if before.keys() != held.keys():
+            targets = {self._target(name) for name in held}
+            for target in tree.networks():
+                if target not in targets:
+                    tree.forget(target)
 
     def _told(self, before: Edition, held: Mapping[str, Held]) -> dict[bytes, Branch | None]:
         """The branch of the networks, where something else is to be said of one of them."""
-        changed = {}
-        for name, each in held.items():
-            old = before.networks.get(name)
-            if old is None or old.holding is not each.holding or old.lapsed != each.lapsed:
-                changed[name] = self._entry(self._members[name], each)
+        changed = {
+            name: self._entry(self._members[name], each)
+            for name, each in changes(before.networks, held).items()
+            if (old := before.networks.get(name)) is None
+            or old.holding is not each.holding
+            or old.lapsed != each.lapsed
+        }
         names = before.zone.branches.get(NET)
         if not changed or not isinstance(names, Names):
             return {}

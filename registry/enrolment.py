@@ -112,6 +112,11 @@ class Enrolment:
         """What the network holds; None before its first coverage."""
         return self._holdings.get(name)
 
+    @property
+    def stamp(self) -> object:
+        """The same object as long as nothing that anybody holds has changed."""
+        return self._holdings
+
     def holdings(self, domain: str) -> dict[str, Holding]:
         """What each network of the domain holds, in order of names."""
         holdings = self._holdings  # replaced, never changed: readers do not wait for a writer's disk

@@ -24,13 +24,15 @@ _Value = TypeVar("_Value")
 class Looked(Generic[_Value]):
     """A value, how long it may be kept (seconds), and the serial its zone had, at least, when it was read.
 
-    serial 0: not known. stale: beyond its time, for its carrier cannot reach whoever has newer.
+    serial 0: not known. stale: beyond its time, for its carrier cannot reach whoever has newer. newest: see
+    `registry.source.Found`.
     """
 
     value: _Value
     ttl_s: float
     serial: int
     stale: bool = False
+    newest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,7 @@ class Lookups:
         found = await self._source.find(naming.apex, question(naming.apex, TXT), timeout_s)
         with _garbage():
             text = ApexText.from_strings(_one_text(found, naming.apex))
-            # A server that signs has serials of its own, which may be younger than what it serves.
-            serial = found.serial if text.serial is None else min(found.serial, text.serial)
-            return Looked(text, found.ttl_s, serial, found.stale)
+            return Looked(text, found.ttl_s, found.serial, found.stale, found.newest)
 
     async def cell(
         self,
@@ -72,7 +72,7 @@ class Lookups:
             for record in cell:
                 if record.child is not None and record.child[:-1] != address:
                     raise LookupFailed(f"the cell {address} points to {record.child}, which is no child of it")
-        return Looked(cell, found.ttl_s, found.serial, found.stale)
+        return Looked(cell, found.ttl_s, found.serial, found.stale, found.newest)
 
     async def network(self, naming: Naming, name: str, timeout_s: float) -> Looked[NetworkInfo]:
         """Endpoints and TXT of a network."""
@@ -85,7 +85,7 @@ class Lookups:
             text = NetworkText.from_strings(_one_text(texts, owner))
             ranked = sorted(map(uri, uris.rdatas), key=lambda each: (each[0], -each[1], each[2]))
         info = NetworkInfo(tuple(each[2] for each in ranked), text)
-        return Looked(info, min(texts.ttl_s, uris.ttl_s), texts.serial, texts.stale or uris.stale)
+        return Looked(info, min(texts.ttl_s, uris.ttl_s), texts.serial, texts.stale or uris.stale, texts.newest)
 
     async def close(self) -> None:
         """Close the source; questions under way fail."""

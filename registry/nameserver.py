@@ -58,7 +58,7 @@ class NameServer:
         self._limiter = limiter
         self._udp: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # the one whose last question is oldest comes first
 
     @property
     def port(self) -> int:
@@ -152,7 +152,7 @@ class _Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, zones: Zones, connections: set[_Connection], idle_s: float, primary: Primary | None = None
+        self, zones: Zones, connections: dict[_Connection, None], idle_s: float, primary: Primary | None = None
     ) -> None:
         self._primary = primary
         self._sending: asyncio.Task[None] | None = None
@@ -168,15 +168,14 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         own = cast(asyncio.Transport, transport)  # streams have one; a faster loop has its own class
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
             own.abort()
             return
         self._transport = own
-        self._connections.add(self)
         self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the transport's signature
-        self._connections.discard(self)
+        self._connections.pop(self, None)
         self._transport = None
         if self._idle is not None:
             self._idle.cancel()
@@ -187,6 +186,15 @@ class _Connection(asyncio.Protocol):
         """Close at once, without sending what is still to be sent."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _make_room(self) -> bool:
+        """Close the connection that has asked nothing for longest, so that idle ones keep nobody out."""
+        for each in self._connections:
+            if each._sending is None:
+                del self._connections[each]
+                each.abort()
+                return True
+        return False
 
     def pause_writing(self) -> None:
         """The peer does not read: answer no more of its questions, and take no more of them."""
@@ -277,6 +285,8 @@ class _Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Start the idle time anew: a complete question has been answered."""
+        self._connections.pop(self, None)
+        self._connections[self] = None
         if self._idle is not None:
             self._idle.cancel()
         self._idle = asyncio.get_running_loop().call_later(self._idle_s, self.abort)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
@@ -64,6 +64,11 @@ class _Shelf:
     not_before: float = 0.0
     failure: str | None = None
     growing: asyncio.Task[None] | None = None
+    held: Mapping[str, Held] = field(default_factory=dict)
+    stamp: object = None  # of the enrolment when that was so
+    seen_at: float = float("inf")  # by the wall clock
+    lapse_at: float = float("inf")  # the first of them, by the wall clock
+    lapse_monotonic: float = float("inf")
 
 
 class Publisher:
@@ -208,16 +213,28 @@ class Publisher:
         waits = {name: self._wait(shelf, held[name], now) for name, shelf in self._shelves.items()}
         wait_s = max(min([self._bump_at - now, *waits.values()]), self._second_left())
         if wait_s > 0:
-            return min(wait_s, self._next_lapse(held, now))
+            return min(wait_s, self._next_lapse(now))
         await self._publish([name for name, wait in waits.items() if wait <= 0], now)
         return 0.0
 
-    def _held(self, domain: str) -> dict[str, Held]:
+    def _held(self, domain: str) -> Mapping[str, Held]:
+        """What each network of the domain holds now: the same objects as before for those that are as before."""
+        shelf, stamp = self._shelves[domain], self._enrolment.stamp
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        return {
-            name: Held(holding, holding.lapsed_at(now, monotonic))
-            for name, holding in self._enrolment.holdings(domain).items()
-        }
+        if stamp is shelf.stamp and shelf.seen_at <= now < shelf.lapse_at and monotonic < shelf.lapse_monotonic:
+            return shelf.held
+        held: dict[str, Held] = {}
+        for name, holding in self._enrolment.holdings(domain).items():
+            lapsed = holding.lapsed_at(now, monotonic)
+            old = shelf.held.get(name)
+            same = old is not None and old.holding is holding and old.lapsed == lapsed
+            held[name] = old if old is not None and same else Held(holding, lapsed)
+        running = [each.holding for each in held.values() if not each.lapsed]
+        shelf.stamp, shelf.seen_at = stamp, now
+        shelf.held = shelf.held if held == shelf.held else held
+        shelf.lapse_at = min((each.until for each in running), default=float("inf"))
+        shelf.lapse_monotonic = min((each.until_monotonic for each in running), default=float("inf"))
+        return shelf.held
 
     def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:
         """Seconds until the domain is to be published; endless where nothing has changed."""
@@ -237,11 +254,13 @@ class Publisher:
         ahead = self._serial + 1 - self._clock.now()
         return ahead if 0 < ahead <= 1 else 0.0
 
-    def _next_lapse(self, held: Mapping[str, Mapping[str, Held]], now: float) -> float:
+    def _next_lapse(self, now: float) -> float:
         """Seconds until the first lease that still runs is over."""
         wall = self._clock.now()
-        running = [each.holding for networks in held.values() for each in networks.values() if not each.lapsed]
-        return min((min(h.until - wall, h.until_monotonic - now) for h in running), default=float("inf"))
+        return min(
+            (min(shelf.lapse_at - wall, shelf.lapse_monotonic - now) for shelf in self._shelves.values()),
+            default=float("inf"),
+        )
 
     async def _publish(self, due: Sequence[str], now: float) -> None:
         """A new edition of every domain, then swap all zones at once.
@@ -274,7 +293,7 @@ class Publisher:
             edition = editions.get(name, shelf.edition)
             if edition is not None:
                 zones.append(edition.zone)
-        zones = list(map(self._dress, zones))
+        zones = [self._dress(zone) for zone in zones]
         steps = [(self._known.get(zone.apex), zone) for zone in zones]
         steps = [(old, zone) for old, zone in steps if old is not zone]
         try:

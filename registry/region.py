@@ -114,21 +114,28 @@ class Bounds:
     def lower(self, query: Vector) -> Vector:
         """(m,): no packet of region i is nearer to query (d,) than this; 0 where the query may be inside."""
         offset = self.centre - query
-        to_centre = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+        return self._lower(_lengths(offset), self.lo - query, query - self.hi)
+
+    def seen(self, query: Vector) -> tuple[Vector, Vector, Vector]:
+        """Offsets of the centres from query (d,), (m, d); `lower`; and (m,) than which no packet is farther."""
+        offset, below, above = self.centre - query, self.lo - query, query - self.hi
+        to_centre = _lengths(offset)
+        box = _lengths(np.maximum(np.abs(below), np.abs(above)))
+        upper: Vector = np.minimum(to_centre + self.radius, box) * (1.0 + FLOAT_SLACK)
+        return offset, self._lower(to_centre, below, above), upper
+
+    def _lower(self, to_centre: Vector, below: Vector, above: Vector) -> Vector:
+        """below, above: (m, d) how far the query is below `lo` and above `hi`."""
         ball = to_centre - self.radius - FLOAT_SLACK * (to_centre + self.radius)
-        outside = np.maximum(np.maximum(self.lo - query, query - self.hi), 0.0)
-        box = np.sqrt(np.einsum("ij,ij->i", outside, outside)) * (1.0 - FLOAT_SLACK)
+        box = _lengths(np.maximum(np.maximum(below, above), 0.0)) * (1.0 - FLOAT_SLACK)
         result: Vector = np.maximum(np.maximum(ball, box), 0.0)
         return result
 
-    def upper(self, query: Vector) -> Vector:
-        """(m,): every packet of region i is at most this far from query (d,)."""
-        offset = self.centre - query
-        to_centre = np.sqrt(np.einsum("ij,ij->i", offset, offset))
-        farthest = np.maximum(np.abs(self.lo - query), np.abs(self.hi - query))
-        box = np.sqrt(np.einsum("ij,ij->i", farthest, farthest))
-        result: Vector = np.minimum(to_centre + self.radius, box) * (1.0 + FLOAT_SLACK)
-        return result
+
+def _lengths(vectors: Vector) -> Vector:
+    """(m,) of (m, d)."""
+    result: Vector = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return result
 
 
 def merge_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from registry.names import Node
-from registry.rrset import fixed, rrset
+from registry.rrset import RRset, fixed, rrset
 from registry.wire import (
     AA,
     AAAA,
@@ -65,7 +65,7 @@ def _opt(extended: int, flags: int) -> bytes:
 
 
 _OPT = {flags: _opt(0, flags) for flags in (0, _DNSSEC_OK)}
-_OPT_BADVERS = {flags: _opt(BADVERS >> 4, flags) for flags in (0, _DNSSEC_OK)}
+_OPT_BADVERS = _opt(BADVERS >> 4, 0)
 _OPT_LENGTH = len(_OPT[0])
 
 
@@ -103,7 +103,7 @@ def published(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> by
         return None
     qtype = query[end - 4] << 8 | query[end - 3]
     for rtype, n, wire in node:
-        if rtype == qtype:
+        if rtype == qtype != NS:  # which come with addresses
             limit = max_size if over_tcp or limit > max_size else limit
             flags = QR | AA | (query[2] << 8 & RD)
             if end + len(wire) + len(opt) > limit:
@@ -139,7 +139,7 @@ def worked_out(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> b
     if edns is not None:
         payload, version, dnssec_ok = edns
         limit = max(payload, MIN_UDP)
-        opt = (_OPT_BADVERS if version else _OPT)[dnssec_ok]
+        opt = _OPT_BADVERS if version else _OPT[dnssec_ok]
     if version:
         flags_out, counts, body = NOERROR, (0, 0, 0), b""
     else:
@@ -245,8 +245,9 @@ def _answer(zones: ZoneSet, name: bytes, offsets: list[int], qtype: int, qclass:
     if node is None:
         return AA | NXDOMAIN, (0, 1, 0), _pointer(apex) + zone.negative
     for each in node:
-        if each[0] == qtype:
-            return AA, (each[1], 0, 0), each[2]
+        if each.rtype == qtype:
+            n, additional = _addresses(zone, each) if qtype == NS else (0, b"")
+            return AA, (each.n, 0, n), each.wire + additional
     if qtype == ANY and node:
         return AA, (1, 0, 0), _ANY_ANSWER.wire
     return AA, (0, 1, 0), _pointer(apex) + zone.negative
@@ -270,20 +271,26 @@ def _zone_of(zones: ZoneSet, name: bytes, offsets: list[int], above: bool) -> tu
 
 
 def _referral(zone: Zone, cut: bytes, offset: int) -> _Answer:
-    """The NS records of a cut, and the addresses that this zone holds of the servers they name."""
+    """The NS records of a cut, and the addresses of the servers they name."""
+    servers = zone.cuts[cut]
+    authority = b"".join([_pointer(offset) + fixed(NS, ttl, host) for ttl, host in servers.rdatas()])
+    n, additional = _addresses(zone, servers)
+    return NOERROR, (0, servers.n, n), authority + additional
+
+
+def _addresses(zone: Zone, servers: RRset) -> tuple[int, bytes]:
+    """How many address records this zone holds of the servers that NS records name, and those records."""
     apex = name_to_wire(zone.apex)
-    authority = additional = b""
-    n = glued = 0
-    for ttl, host in zone.cuts[cut].rdatas():
-        authority += _pointer(offset) + fixed(NS, ttl, host)
-        n += 1
+    additional = b""
+    n = 0
+    for _, host in servers.rdatas():
         labels = host.removesuffix(apex)
         node = zone.find(labels, last_label(labels)) if labels != host and labels else None
         for each in node or ():
             if each.rtype in (A, AAAA):
-                additional += b"".join(host + fixed(each.rtype, ttl, address) for ttl, address in each.rdatas())
-                glued += each.n
-    return NOERROR, (0, n, glued), authority + additional
+                additional += b"".join([host + fixed(each.rtype, ttl, address) for ttl, address in each.rdatas()])
+                n += each.n
+    return n, additional
 
 
 def _pointer(offset: int) -> bytes:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from registry.message import Records
+from registry.dating import Dating
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """An RRset as carried. ttl_s: how long it may be kept, seconds. signatures: RDATA of the RRSIGs that cover it.
 
-    apex, soa: of the zone as whoever answered has it, where that is known.
+    dating: what says so, where whoever answered has the zone itself.
     serial: it is at least as new as the zone was under this serial (seconds since the epoch); 0: not known.
+    newest: and no newer than under this one; 0: than `serial`, but for what is published within seconds.
     stale: beyond its time, for the carrier cannot reach whoever has newer.
     """
 
@@ -26,8 +27,8 @@ class Found:
     serial: int
     signatures: tuple[bytes, ...] = ()
     stale: bool = False
-    apex: bytes = b""
-    soa: Records | None = None
+    newest: int = 0
+    dating: Dating | None = None
 
 
 class Source(Protocol):

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 
 from registry.anchor import Anchors
 from registry.clock import Clock
+from registry.dating import Dating
 from registry.delegation import is_under, shown
 from registry.errors import LookupFailed
-from registry.message import Records, question_of, type_of
+from registry.message import question_of, type_of
 from registry.signature import Key, Signature, admissible, bogus, keys_of, seconds_left, verify
 from registry.source import Found, Source
-from registry.wire import DNSKEY, DS, SOA
+from registry.wire import DNSKEY, DS
 
 KEYS_S = 3600.0  # keys are asked for anew after so long at most
-MAX_KEPT = 1024  # zones whose keys are kept; SOA signatures remembered
+MAX_KEPT = 1024  # zones whose keys are kept; signatures of serials remembered
 CHAIN_TIMEOUT_S = 5.0  # a search for keys that many wait for goes on beyond the patience of the first of them
 
 
@@ -43,7 +44,9 @@ class Validator:
         self._clock = clock
         self._keys: dict[bytes, _Keys] = {}
         self._seeking: dict[bytes, asyncio.Task[_Keys]] = {}
-        self._seen: OrderedDict[tuple[bytes, ...], Signature] = OrderedDict()  # SOA records by their octets
+        self._seen: OrderedDict[tuple[bytes, ...], Signature] = (
+            OrderedDict()
+        )  # of serials, by the octets of what says them
 
     async def find(self, zone: str, asked: bytes, timeout_s: float) -> Found:
         """See `registry.source.Source`; what does not validate is a LookupFailed with rcode BOGUS."""
@@ -62,26 +65,27 @@ class Validator:
         await self._source.close()
 
     async def _validated(self, found: Found, asked: bytes) -> Found:
-        """The same, once its signature holds; kept no longer than the signature; of the age that the zone's signed
-        SOA says, else of that of the signature."""
+        """The same, once its signature holds; kept no longer than the signature; of the age that the zone's apex,
+        signed, says, else of that of the signature."""
         name, rtype = asked[:-4], type_of(asked)
         signature = await self._signature(name, rtype, found.rdatas, found.signatures)
         ttl_s = min(found.ttl_s, signature.ttl, seconds_left(signature, self._clock.now()))
-        serial = found.serial
-        if found.soa is None:
-            serial = signature.inception
+        serial, newest = found.serial, found.newest
+        if found.dating is None:
+            serial, newest = signature.inception, int(self._clock.now())
         elif rtype not in (DNSKEY, DS):
-            await self._check_soa(found.apex, found.soa)
-        return replace(found, ttl_s=ttl_s, serial=serial)
+            await self._check(found.dating)
+        return replace(found, ttl_s=ttl_s, serial=serial, newest=newest)
 
-    async def _check_soa(self, apex: bytes, soa: Records) -> None:
+    async def _check(self, dating: Dating) -> None:
         """The serial is the zone's own word too."""
-        key = (apex, *soa.rdatas, *soa.signatures)
+        apex, records = dating.apex, dating.records
+        key = (apex, *records.rdatas, *records.signatures)
         known = self._seen.get(key)
         if known is None or seconds_left(known, self._clock.now()) < 0:
-            signature = await self._signature(apex, SOA, soa.rdatas, soa.signatures)
+            signature = await self._signature(apex, dating.rtype, records.rdatas, records.signatures)
             if signature.signer != apex:
-                raise bogus(apex, f"its SOA is signed by {shown(signature.signer)}")
+                raise bogus(apex, f"its serial is signed by {shown(signature.signer)}")
             self._seen[key] = signature
             while len(self._seen) > MAX_KEPT:
                 self._seen.popitem(last=False)

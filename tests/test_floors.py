@@ -11,9 +11,10 @@ PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
     "registry/tree.py", "registry/living.py", "registry/zone.py", "registry/delta.py",
     "registry/record.py", "registry/responder.py", "registry/delegation.py", "registry/message.py",
+    "registry/dating.py", "registry/zonecopy.py", "registry/signature.py",
     "regional/packet.py", "regional/clustering.py",
     "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
-    "gateway/certificate.py", "gateway/synthesis.py", "gateway/kernel.py",
+    "gateway/certificate.py", "gateway/age.py", "gateway/synthesis.py", "gateway/kernel.py",
     "gateway/kaplan_meier.py", "gateway/balance.py", "gateway/corroboration.py", "gateway/random_effects.py",
     "gateway/candidates.py", "regional/cohort.py",
 )  # fmt: skip

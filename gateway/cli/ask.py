@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,6 +15,7 @@ from gateway.cli import question
 from gateway.cli.exits import Exit
 from gateway.cli.render import console, show_answer, show_forecast
 from gateway.federation import Federation
+from registry.errors import ConfigError, InputError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -20,16 +23,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--action", action="append", dest="actions", help="only this action (repeatable)")
     command.add_argument("--outcome", action="append", dest="outcomes", help="only this outcome (repeatable)")
     command.add_argument("--corroborate", action="store_true", help="let each network speak for itself as well")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the synthesis: FILE ends in .svg or .png")
     command.add_argument("--plan", action="store_true", help="say what asking would cost, and ask nobody")
     command.add_argument("--require-exact", action="store_true", help="exit 3 unless proved complete")
 
 
 async def run(options: argparse.Namespace) -> int:
+    draw = None if options.plot is None else _drawing(options.plot)
     async with Federation.open(options.config) as federation:
         asked = question.question_of(options)
         if options.plan:
             return _plan(await federation.resolve(asked), options.json)
         answer = await federation.ask(asked)
+    if draw is not None:
+        draw(answer.document(), options.plot)
     if options.json:
         sys.stdout.buffer.write(orjson.dumps(answer.document()) + b"\n")
     else:
@@ -41,6 +48,17 @@ async def run(options: argparse.Namespace) -> int:
         sys.stderr.write("kindred: the neighbours are not proved complete; see the certificate\n")
         return Exit.INCOMPLETE
     return Exit.DONE
+
+
+def _drawing(path: Path) -> Callable[[Mapping[str, Any], Path], None]:
+    """What draws; said before anybody is asked where it cannot."""
+    if path.suffix not in (".svg", ".png"):
+        raise InputError(f"--plot {path}: the name ends in .svg or .png", path="plot")
+    try:
+        draw: Callable[[Mapping[str, Any], Path], None] = import_module("gateway.picture").draw
+    except ModuleNotFoundError:
+        raise ConfigError("--plot needs matplotlib: install the extra `plot`") from None
+    return draw
 
 
 def _plan(walked: Mapping[str, Any], as_json: bool) -> int:

@@ -12,7 +12,10 @@ import aiohttp
 from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from regional.advertiser import Advertiser
+from regional.engine import Engine
 from regional.engines.embedded import EmbeddedEngine
+from regional.engines.mirror import Home
+from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.network import Network
 from regional.service import network_app
@@ -20,6 +23,7 @@ from registry.client import RegistryClient
 from registry.clock import SystemClock
 from registry.errors import UnknownName
 from registry.keys import SigningKey
+from registry.schema import Schema
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -45,8 +49,7 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
     try:
         for each in chosen:
             schema = config.schemas()[each.domain]
-            path = config.data_dir / "networks" / each.name
-            engine = EmbeddedEngine(each.name, schema.dimension, path, writer)
+            engine = _engine(config, each, schema, writer)
             network = Network(each.name, each.domain, schema, engine, config.min_cohort(each.domain), clock)
             await network.open()
             networks[each.name] = network
@@ -66,6 +69,14 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
         for network in networks.values():
             await network.close()
         writer.close()
+
+
+def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
+    """What keeps the network's packets, not open yet."""
+    address = network.address(config.here)
+    if address is None:
+        return EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
+    return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)
 
 
 def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:

@@ -14,6 +14,7 @@ from registry.clock import Clock, SystemClock
 from registry.edge import DsFile, Edge
 from registry.enrolment import DomainEntry, Enrolment, Member
 from registry.errors import ConfigError
+from registry.history import History
 from registry.journal import Journal
 from registry.keys import public_from_text
 from registry.limiter import Limiter
@@ -62,6 +63,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         soa_expire=section.soa.expire,
     )
     journal = Journal(config.data_dir / "registry")
+    history = History(config.data_dir / "registry" / "history")
     try:
         members = [_member(config, each) for each in config.networks.values()]
         enrolment = Enrolment(domains, members, journal, clock, section.origin)
@@ -76,6 +78,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             zone=section.zone or "",
             delegations=config.cuts(),
             dress=_edge(config).dress,
+            history=history,
         )
         await _first_publication(publisher)
         # It changes only when the registry is started with other domains, so it takes the serial of that time.
@@ -94,6 +97,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         finally:
             await server.close()
     finally:
+        history.close()
         journal.close()
 
 
@@ -144,4 +148,4 @@ def _member(config: FederationConfig, network: NetworkConfig) -> Member:
                 f"or give `key:`, or put it in {path}"
             ) from None
     key = public_from_text(text)
-    return Member(network.name, network.domain, key, (network.endpoint,), network.engine)
+    return Member(network.name, network.domain, key, (network.endpoint,), network.engine.kind)

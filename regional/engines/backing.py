@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import cbor2
 
@@ -78,3 +79,12 @@ def seq_of(data: bytes) -> int:
     except (cbor2.CBORError, ValueError, OverflowError, RecursionError, TypeError, LookupError):
         return NEVER
     return seq if type(seq) is int else NEVER
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it ends: a library may lose a cancellation that comes while it closes a connection."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.2)
+    if not task.cancelled():
+        task.exception()  # nobody waits for it any more

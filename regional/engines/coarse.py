@@ -63,6 +63,7 @@ class Coarse:
         self._norms = np.empty(0, dtype=np.float32)  # infinite: a void
         self._rows = np.empty(0, dtype=np.int32)
         self._places = np.empty(0, dtype=np.int32)
+        self._gaps = np.empty(0, dtype=np.float32)  # of the last question: fresh memory would cost a fifth of a scan
         self._margin = math.ceil((d + 16) / 2) * 2.0**-23
 
     @classmethod
@@ -184,16 +185,20 @@ class Coarse:
         return 2 * read <= _TRIALS * self.used
 
     def _measure(self, runs: list[Run], twice: Points) -> tuple[Places, Points]:
-        """Where each run starts in what follows; |C|^2 - 2 C.Q of every place of the runs, infinite of a void."""
+        """Where each run starts in what follows; |C|^2 - 2 C.Q of every place of the runs, infinite of a void.
+
+        What follows is overwritten by the next call.
+        """
         starts = np.cumsum([0, *(end - start for start, end in runs)])
-        gaps = np.empty(starts[-1], dtype=np.float32)
+        if starts[-1] > len(self._gaps):
+            self._gaps = np.empty(len(self._norms), dtype=np.float32)
+        gaps = self._gaps[: starts[-1]]
         step = max(1, _BLOCK // len(twice))
         for (start, end), to in zip(runs, starts.tolist(), strict=False):
             for first in range(start, end, step):
                 last = min(first + step, end)
-                part = gaps[first - start + to : last - start + to]
-                np.dot(self._points[first:last], twice, out=part)
-                part += self._norms[first:last]
+                np.dot(self._points[first:last], twice, out=gaps[first - start + to : last - start + to])
+            gaps[to : to + end - start] += self._norms[start:end]
         return starts[:-1], gaps
 
     def _kth(self, gaps: Points, k: int) -> float:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final
 
 from regional.engine import Census, Change, Limits, NearestQuery, NearestResult, PutResult, Told, Watch
-from regional.engines.backing import Backing, Placed
+from regional.engines.backing import Backing, Placed, end
 from regional.engines.mirror import Home, Mirror
 from regional.packet import Packet
 from regional.partition import Partition
@@ -76,9 +76,7 @@ class Front:
         """Let go."""
         following, self._following = self._following, None
         if following is not None:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            await end(following)
         self._lost = "it is not open"
         await self._backing.close()
         for mirror in {self._known, self._mirror}:

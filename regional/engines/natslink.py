@@ -61,6 +61,11 @@ class NatsLink:
         self._client: Client | None = None
         self._parted = asyncio.Event()  # set while there is no connection
 
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return self._address.where
+
     async def open(self) -> None:
         """Connect. Raises Unavailable, NotGranted or ConfigError."""
         self._client = client = await self._connect()
@@ -76,7 +81,7 @@ class NatsLink:
         client, self._client = self._client, None
         self._parted.set()
         if client is not None:
-            with suppress(Error):
+            with suppress(Error, OSError):
                 await client.close()
 
     async def publish(self, subject: str, value: bytes | None, headers: Mapping[str, str]) -> int:
@@ -189,7 +194,7 @@ class NatsLink:
         finally:
             parted.cancel()
             if not client.is_closed:
-                with suppress(Error):
+                with suppress(Error, OSError):
                     await subscription.unsubscribe()
 
     def _jetstream(self) -> JetStreamContext:

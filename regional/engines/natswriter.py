@@ -12,12 +12,11 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-from regional.engines.backing import NEVER
+from regional.engines.backing import NEVER, end
 from regional.engines.natslink import NatsLink
 from registry.errors import KindredError, StorageFull, Unavailable
 
@@ -105,9 +104,7 @@ class NatsWriter:
         """Leave what is not done undone."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def _do(self, job: _Job) -> int:
         self._jobs.append(job)
@@ -118,7 +115,7 @@ class NatsWriter:
             async with asyncio.timeout(self._patience_s):
                 return await job.done
         except TimeoutError:
-            raise Unavailable("the servers have not acknowledged it in time; deposit it again") from None
+            raise Unavailable(f"{self._link.where} has not acknowledged it in time; deposit it again") from None
 
     async def _run(self) -> None:
         while True:

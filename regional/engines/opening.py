@@ -14,6 +14,8 @@ from registry.errors import ConfigError
 
 _BACKINGS: Final = {
     "nats": ("regional.engines.nats", "NatsBacking"),
+    "etcd": ("regional.engines.etcd", "EtcdBacking"),
+    "redis": ("regional.engines.redis", "RedisBacking"),
 }
 
 

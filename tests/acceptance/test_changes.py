@@ -278,6 +278,24 @@ async def test_a_restarted_registry_goes_on_with_its_tree(kindred: Federated, tr
     knows(kindred, {})
 
 
+async def test_versions_too_far_apart_certify_nothing(kindred: Federated, truth: Truth) -> None:
+    """`keep` is 32 s here: with one cell of an older version, what moved since may have been seen nowhere."""
+    await check_whole(kindred, truth)
+    before = known(kindred)
+    cells = [entry for key, entry in before.items() if key[0] == "cell" and DOMAIN in key[1] and not key[-1]]
+    assert cells
+    try:
+        cells[-1].kept = replace(cells[-1].kept, serial=cells[-1].kept.serial - 40)
+        answer = await kindred.ask(**QUESTION)
+        assert answer["certificate"]["apart"] is True
+        assert answer["certificate"]["neighbours_complete"] is False
+        assert "apart" in {warning["code"] for warning in answer["warnings"]}
+        assert places(answer) == truth.places(QUESTION)
+    finally:
+        knows(kindred, {})
+    await check_whole(kindred, truth)
+
+
 async def test_a_new_generation_under_a_cached_apex(kindred: Federated, truth: Truth) -> None:
     """The generation that the gateway remembers is gone, yet the question is answered whole."""
     answer = await check_whole(kindred, truth)

@@ -72,6 +72,19 @@ async def test_ask(kindred: Federated, truths: dict[str, Truth]) -> None:
         assert words.lower() in ended.out.lower()
 
 
+async def test_ask_for_a_picture_and_for_each_network(kindred: Federated, tmp_path: Path) -> None:
+    file, config = SITUATIONS / "icu.json", kindred.config.file
+    asked = ("ask", "icu.medicine", "--situation", file, "-k", 20, "-c", config)
+    ended = await kindred_command(*asked, "--corroborate", "--plot", tmp_path / "answer.svg")
+    assert ended.code == 0
+    for words in ("balance of catheter and no-catheter", "within networks, catheter less no-catheter"):
+        assert words in ended.out
+    assert (tmp_path / "answer.svg").read_text().startswith("<?xml")
+    ended = await kindred_command(*asked, "--plot", tmp_path / "answer.gif")
+    assert ended.code == 2
+    assert ".svg or .png" in ended.err
+
+
 @pytest.mark.parametrize(("name", "value"), [("recall", 0.9), ("budget", 2)])
 async def test_ask_by_mode(kindred: Federated, name: str, value: float) -> None:
     arguments = ["ask", "crash.vehicles", "--situation", SITUATIONS / "crash.json", f"--{name}", value]

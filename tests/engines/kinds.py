@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
+
+import aiohttp
+import nats
+from redis.asyncio import Redis
 
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
 from regional.engines.embedded import EmbeddedEngine
+from regional.engines.etcdlink import encoded
+from regional.engines.front import Front
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
+from regional.packet import node_text
 from regional.partition import Partition
-from tests.engines.servers import NatsServers, Servers
+from tests.engines.servers import EtcdServers, NatsServers, RedisServer, Servers
 
 D = 8
 HOME = Home("tests", b"12345678", "net")
@@ -59,15 +69,38 @@ class Served(Kind):
 
     servers: Servers
 
+    @classmethod
+    def guarded(cls, home: Path) -> Served:
+        """One server that wants the user `kindred` and the password `right`."""
+        raise NotImplementedError
+
+    async def meddle(self, name: str, key: str, value: bytes) -> None:
+        """Another program writes beside our packets, at `key`: VERSION, BUCKET and NODE with slashes between them."""
+        raise NotImplementedError
+
+    old: ClassVar[Callable[[bytes], bytes]]  # what a server that is too old replies to what it receives, b"" first
+
     def start(self) -> None:
         self.servers.start()
 
     def stop(self) -> None:
         self.servers.kill()
 
-    def engine(self, name: str, partition: Partition | None = None, options: str = "") -> Engine:
-        address = EngineAddress.parse(self.servers.url(name, options), HOME.network)
-        return engine_at(address, HOME, D, partition, PATIENCE_S)
+    def engine(self, name: str, partition: Partition | None = None, options: str = "") -> Front:
+        return self.front(name, partition, options)
+
+    def front(
+        self,
+        name: str,
+        partition: Partition | None = None,
+        options: str = "",
+        home: Home = HOME,
+        patience_s: float = PATIENCE_S,
+        **guarded: str,
+    ) -> Front:
+        """The same, for another home, less patient, or with user and password."""
+        address = EngineAddress.parse(self.servers.url(name, options), home.network)
+        return engine_at(replace(address, **guarded), home, D, partition, patience_s)  # type: ignore[arg-type]
 
 
 class Nats(Served):
@@ -77,5 +110,84 @@ class Nats(Served):
         super().__init__(home)
         self.servers = NatsServers(home)
 
+    @classmethod
+    def guarded(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = NatsServers(home, 1, "authorization { user: kindred, password: right }")
+        return made
 
-KINDS = [Embedded, Nats]
+    async def meddle(self, name: str, key: str, value: bytes) -> None:
+        client = await nats.connect(f"nats://{self.servers.hosts.split(',')[0]}")
+        version, bucket, node = key.split("/")
+        await client.jetstream().publish(f"$KV.{name}.v{version}.{bucket}.{node_text(node.encode())}", value)
+        await client.close()
+
+    @staticmethod
+    def old(received: bytes) -> bytes:
+        if not received:
+            info = {"server_id": "X", "version": "2.1.0", "max_payload": 1 << 20, "headers": True, "proto": 1}
+            return b"INFO " + json.dumps(info).encode() + b"\r\n"
+        return b"PONG\r\n" if b"PING" in received else b""
+
+
+class Etcd(Served):
+    name = "etcd"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.servers = EtcdServers(home)
+
+    @classmethod
+    def guarded(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = EtcdServers(home, 1, guarded=True)
+        return made
+
+    async def meddle(self, name: str, key: str, value: bytes) -> None:
+        version, bucket, node = key.split("/")
+        place = f"kindred/{name}/v{version}/{bucket}/{node.encode().hex()}"
+        body = {"key": encoded(place.encode()), "value": encoded(value)}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"http://{self.servers.hosts.split(',')[0]}/v3/kv/put", json=body) as response,
+        ):
+            assert response.status == 200
+
+    @staticmethod
+    def old(received: bytes) -> bytes:
+        body = b'{"etcdserver": "3.2.9", "etcdcluster": "3.2.0"}'
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body) if received else b""
+
+
+class RedisKind(Served):
+    name = "redis"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.servers = RedisServer(home)
+
+    @classmethod
+    def guarded(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = RedisServer(home, "user kindred on >right ~* &* +@all\nuser default off\n")
+        return made
+
+    async def meddle(self, name: str, key: str, value: bytes) -> None:
+        client = Redis.from_url(f"redis://{self.servers.hosts}")
+        version, bucket, node = key.split("/")
+        root = f"kindred:{{{name}}}:v{version}:"
+        await client.hset(root + bucket, node, value)
+        await client.hset(root + "at", node, f"{bucket}:{1:020d}")
+        await client.zadd(root + "changes", {node: await client.incr(root + "revision")})
+        await client.aclose()
+
+    @staticmethod
+    def old(received: bytes) -> bytes:
+        if b"INFO" in received.upper():
+            body = b"redis_version:5.0.3\r\n"
+            return b"$%d\r\n%s\r\n" % (len(body), body)
+        return b"+OK\r\n" * received.upper().count(b"*") if received else b""
+
+
+SERVED = [Nats, Etcd, RedisKind]
+KINDS = [Embedded, *SERVED]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,16 +161,79 @@ class NatsServers(Servers):
 
     def ready(self) -> bool:
         """All are in the cluster, and it has a leader that they follow."""
-        import json
-        import urllib.request
+        return all(_says(f"http://127.0.0.1:{port}/healthz").get("status") == "ok" for port in self.monitors)
 
-        if len(self.processes) == 1:
-            return super().ready()
-        for port in self.monitors:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as reply:
-                    if json.load(reply).get("status") != "ok":
-                        return False
-            except OSError:
-                return False
-        return True
+    def leader(self) -> Process:
+        """The leader of the cluster's own records, and so of some streams."""
+        names = [_says(f"http://127.0.0.1:{port}/jsz").get("meta_cluster", {}).get("leader") for port in self.monitors]
+        return self.processes[int(str(next(name for name in names if name)).removeprefix("n"))]
+
+
+class EtcdServers(Servers):
+    """A cluster of n."""
+
+    scheme = "etcd"
+
+    def __init__(self, home: Path, n: int = 3, guarded: bool = False) -> None:
+        super().__init__(home)
+        self._guarded = guarded
+        program = need("etcd", "etcd-server")
+        clients, peers = some_ports(n), some_ports(n)
+        cluster = ",".join(f"e{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
+        for number in range(n):
+            client, peer = f"http://127.0.0.1:{clients[number]}", f"http://127.0.0.1:{peers[number]}"
+            command = [
+                program, "--name", f"e{number}", "--data-dir", f"{home}/etcd{number}", "--log-outputs", "stderr",
+                "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster, "--initial-cluster-state", "new",
+            ]  # fmt: skip
+            self.processes.append(Process(command, home / f"etcd{number}.log", clients[number]))
+
+    def start(self) -> None:
+        super().start()
+        if self._guarded:
+            base = f"http://127.0.0.1:{self.processes[0].port}/v3/auth"
+            for user, password in (("root", "secret"), ("kindred", "right")):
+                _says(f"{base}/user/add", json.dumps({"name": user, "password": password}).encode())
+                _says(f"{base}/user/grant", json.dumps({"user": user, "role": "root"}).encode())
+            _says(f"{base}/enable", b"{}")
+            self._guarded = False
+
+    def ready(self) -> bool:
+        return all(_says(f"http://127.0.0.1:{each.port}/health").get("health") == "true" for each in self.processes)
+
+    def leader(self) -> Process:
+        """The one that the others follow."""
+        for each in self.processes:
+            status = _says(f"http://127.0.0.1:{each.port}/v3/maintenance/status", b"{}")
+            if status.get("leader") == status.get("header", {}).get("member_id", ""):
+                return each
+        raise AssertionError("there is no leader")
+
+
+class RedisServer(Servers):
+    """One server that logs every write before it replies."""
+
+    scheme = "redis"
+
+    def __init__(self, home: Path, options: str = "") -> None:
+        super().__init__(home)
+        program = need("redis-server", "redis-server")
+        (port,) = some_ports(1)
+        file = home / "redis.conf"
+        file.write_text(options)
+        command = [
+            program, str(file), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home), "--appendonly", "yes",
+            "--appendfsync", "always", "--save", "",
+        ]  # fmt: skip
+        self.processes.append(Process(command, home / "redis.log", port))
+
+
+def _says(url: str, body: bytes | None = None) -> dict[str, Any]:
+    """A server's JSON, or nothing."""
+    try:
+        with urllib.request.urlopen(url, body, timeout=1) as reply:  # noqa: S310
+            found: dict[str, Any] = json.load(reply)
+            return found
+    except (OSError, ValueError):
+        return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -21,14 +20,6 @@ from tests.engines.packets import brute_force, fill, largest, many, packet, pair
 
 MANY = 10_000
 PARTED = Partition(3, np.array([[-3] * D, [0] * D, [3] * D, [3] + [0] * (D - 1)], dtype=np.float32))
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def name() -> str:
-    """A store that nobody has used yet."""
-    return f"store-{next(_numbers)}"
 
 
 @pytest.fixture

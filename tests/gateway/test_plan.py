@@ -161,3 +161,14 @@ def test_what_is_certain_is_opened_without_an_outlook(federation: Simulated) -> 
             opened.append(done)
         assert opened[0] == opened[1]
     assert beforehand > 20
+
+
+def test_what_is_stale_of_unknown_age_or_of_times_too_far_apart_is_never_complete(federation: Simulated) -> None:
+    walk = Walk(np.zeros(4), ("",))
+    for address in sorted(federation.cells, key=len):
+        walk.opened([(address, federation.cells[address])])
+    outcomes = {name: Outcome(Disposition.ANSWERED) for name in federation.holders}
+    assert judged(walk, outcomes=outcomes).neighbours_complete
+    for change in ({"stale": True}, {"as_of": 0}, {"apart": True}):
+        assert not judged(walk, outcomes=outcomes, **change).neighbours_complete
+    assert judged(walk, outcomes=outcomes, as_of=0).document()["as_of"] is None

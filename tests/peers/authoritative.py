@@ -130,7 +130,8 @@ def _nsd(home: Path, port: int, files: Mapping[str, Path]) -> list[str]:
   minimal-responses: yes
   refuse-any: no
   ipv4-edns-size: 1232
-  rrl-ratelimit: 0
+  rrl-ratelimit: 1000000
+  rrl-whitelist-ratelimit: 1000000
 remote-control:
   control-enable: no
 {zones}"""

@@ -369,3 +369,30 @@ def test_sequences_split_where_the_items_end(numbers, noise):
     assert split_sequence(b"".join(items)) == items
     with suppress(PacketError):
         assert b"".join(split_sequence(noise)) == noise
+
+
+async def test_a_prepared_connection_is_the_one_that_is_used():
+    accepted = []
+
+    async def serve(reader, writer):
+        accepted.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/one"
+    async with server, Connections() as connections:
+        preparing = asyncio.create_task(connections.prepare(url))
+        await asyncio.sleep(0)
+        response = await connections.request("GET", url, {}, None, 100)  # while the connection is being made
+        await preparing
+        await connections.prepare(url)
+        assert response.body == b"ok"
+        assert len(accepted) == 1
+    async with Connections() as connections:
+        with pytest.raises(OSError, match=r"refused|failed"):
+            await connections.prepare(url)
+        with pytest.raises(OSError, match=r"refused|failed"):
+            await connections.request("GET", url, {}, None, 100)

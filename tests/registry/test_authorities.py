@@ -223,6 +223,24 @@ async def test_the_next_server_answers_where_the_first_is_gone_silent_or_refuses
     assert good.asked
 
 
+async def test_no_of_an_authority_is_final(field: Field) -> None:
+    await field.serve(ROOT, APEX, "@ IN SVCB 1 a\n")
+    second = await field.serve(OTHER, APEX, CRASH)
+    assert (await refusal(field.walk(ROOT, OTHER))).where == {"rcode": "NODATA", "ttl_s": 10}
+    assert not second.asked
+
+
+async def test_an_soa_of_another_zone_is_no_answer(field: Field) -> None:
+    """Asked for the DS of a zone, whose enclosing zone is to be found by its SOA."""
+
+    def lie(response: dns.message.Message) -> None:
+        for each in response.authority:
+            each.name = dns.name.from_text("internal.")
+
+    await field.serve(ROOT, ORIGIN, "x.vehicles IN TXT x\n", edit=lie)
+    assert "answers with an SOA of internal." in (await refusal(field.walk(), question(APEX, DS))).detail
+
+
 async def test_all_servers_failing_are_all_named(field: Field) -> None:
     error = await refusal(field.walk(ROOT, OTHER))
     assert error.where["rcode"] == "UNREACHABLE"
@@ -252,6 +270,18 @@ async def test_one_secondary_lags_and_the_serial_tells(field: Field) -> None:
     assert (await fresh.find(APEX, ASKED, TIMEOUT_S)).serial == 1_800_000_100
     await lagging.close()
     await fresh.close()
+
+
+async def test_the_registrys_own_serial_counts_where_the_apex_tells_it(field: Field) -> None:
+    """A server that signs counts serials of its own."""
+    await field.serve(ROOT, APEX, '@ 10 IN TXT "v=kindred1" "serial=1799999990"\n', 1_800_000_500)
+    assert (await field.walk().find(APEX, ASKED, TIMEOUT_S)).serial == 1_799_999_990
+
+
+@pytest.mark.parametrize("serial", ["", "-1", "x", "12345678901"])
+async def test_a_serial_that_is_none_is_refused(field: Field, serial: str) -> None:
+    await field.serve(ROOT, APEX, f'@ 10 IN TXT "v=kindred1" "serial={serial}"\n')
+    assert (await refusal(field.walk())).where["rcode"] == "GARBAGE"
 
 
 async def test_connections_do_not_pile_up(field: Field) -> None:

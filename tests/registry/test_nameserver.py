@@ -183,18 +183,23 @@ async def test_idle_connections_are_closed_however_slowly_they_send() -> None:
     await server.close()
 
 
-async def test_connections_are_capped(server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nameserver, "MAX_CONNECTIONS", 2)
-    streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-    for reader, writer in streams:
+async def test_connections_are_capped_and_the_idlest_makes_room(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nameserver, "MAX_CONNECTIONS", 3)
+    first, second, third = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+    for reader, writer in (first, second, third, first):  # second has asked nothing for longest
         writer.write(framed(QUERY))
         await read_message(reader)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(framed(QUERY))
+    fourth = await asyncio.open_connection("127.0.0.1", server.port)
+    for reader, writer in (fourth, first, third):
+        writer.write(framed(QUERY))
+        assert (await read_message(reader))[:2] == QUERY[:2]
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-        await read_message(reader)
-    for _, each in [*streams, (reader, writer)]:
-        each.close()
+        await read_message(second[0])
+    assert len(server._connections) == 3
+    for _, writer in (first, second, third, fourth):
+        writer.close()
 
 
 async def test_whatever_goes_wrong_is_servfail(caplog: pytest.LogCaptureFixture) -> None:

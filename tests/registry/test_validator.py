@@ -25,7 +25,7 @@ from registry.authorities import Authorities
 from registry.clock import ManualClock
 from registry.errors import ConfigError, LookupFailed
 from registry.message import question
-from registry.signature import Signature, admissible
+from registry.signature import MAX_TRIES, Signature, admissible, keys_of, verify
 from registry.source import Found
 from registry.validator import Validator
 from registry.wire import DNSKEY, DS, RRSIG, SVCB, TXT, name_to_wire
@@ -248,12 +248,50 @@ async def test_what_is_not_signed_at_all_is_refused(chain: Chain) -> None:
     assert "not signed" in await chain.refusal(dnssec=False)
 
 
-async def test_a_child_cannot_sign_its_own_ds(chain: Chain) -> None:
-    """The DS is the zone above's word; a signature by the zone itself would be a circle."""
-    signed = Signature.from_rdata(next(iter(chain.domain.zone.find_rrset(APEX, "RRSIG", "SOA"))).to_wire())
-    forged = Signature(DS, 13, 4, 30, signed.expiration, signed.inception, signed.tag, name_to_wire(APEX), b"", b"")
-    with pytest.raises(LookupFailed, match="has no say in it"):
-        admissible(forged, name_to_wire(APEX), DS, NOW)
+CELL_WIRE, APEX_WIRE = name_to_wire(CELL), name_to_wire(APEX)
+GOOD = Signature(SVCB, 13, 6, 60, NOW + 9, NOW - 9, 7, APEX_WIRE, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "rtype", "why"),
+    [
+        ({"covered": TXT}, CELL_WIRE, SVCB, "covers another type"),
+        ({"labels": 5}, CELL_WIRE, SVCB, "a wildcard's"),
+        ({"signer": name_to_wire(f"x.{APEX}")}, CELL_WIRE, SVCB, "no say in it"),
+        ({"signer": name_to_wire("rash.vehicles.kindred.internal.")}, CELL_WIRE, SVCB, "no say in it"),
+        ({"covered": DS, "labels": 4}, APEX_WIRE, DS, "no say in it"),
+    ],
+)
+def test_signatures_that_may_not_cover_it(changes: dict[str, object], name: bytes, rtype: int, why: str) -> None:
+    admissible(GOOD, CELL_WIRE, SVCB, NOW)
+    with pytest.raises(LookupFailed, match=why):
+        admissible(replace(GOOD, **changes), name, rtype, NOW)  # type: ignore[arg-type]
+
+
+def test_a_ds_speaks_of_one_key_of_one_owner() -> None:
+    signed = Signed(APEX, RECORDS)
+    [key] = keys_of([signed.key.to_wire()])
+    ds = dns.dnssec.make_ds(APEX, signed.key, "SHA256").to_wire()
+    assert key.has_digest(APEX_WIRE, ds)
+    assert not key.has_digest(CELL_WIRE, ds)
+    assert not key.has_digest(APEX_WIRE, ds[:-1] + bytes([ds[-1] ^ 1]))
+    assert not key.has_digest(APEX_WIRE, b"")
+    weak = dns.dnssec.make_ds(APEX, signed.key, "SHA1", policy=dns.dnssec.allow_all_policy)
+    assert not key.has_digest(APEX_WIRE, weak.to_wire())
+
+
+@pytest.mark.parametrize("flags", [256 | 128, 0])
+def test_keys_that_are_revoked_or_no_zone_keys_are_not_used(flags: int) -> None:
+    wire = Signed(APEX, RECORDS).key.to_wire()
+    assert keys_of([flags.to_bytes(2, "big") + wire[2:]]) == ()
+    assert keys_of([wire[:3] + b"\5" + wire[4:]]) == ()  # RSASHA1
+
+
+def test_many_signatures_of_one_tag_are_not_all_tried() -> None:
+    [key] = keys_of([Signed(APEX, RECORDS).key.to_wire()])
+    trap = [replace(GOOD, tag=key.tag, octets=bytes(64))] * (MAX_TRIES + 1)
+    with pytest.raises(LookupFailed, match="would have to be tried"):
+        verify(trap, [key], CELL_WIRE, SVCB, [b"x"])
 
 
 class Carrier:
