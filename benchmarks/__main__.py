@@ -18,6 +18,7 @@ BENCHMARKS = (
     "engine",
     "nameserver",
     "secondaries",
+    "resolvers",
     "zones",
     "scale",
 )

@@ -50,11 +50,12 @@ class Lookups:
         self._source = source
 
     async def apex(self, naming: Naming, timeout_s: float) -> Looked[ApexText]:
-        """What the domain's apex says."""
+        """What the domain's apex says; no newer than the serial that it says itself, whenever it was signed."""
         found = await self._source.find(naming.apex, question(naming.apex, TXT), timeout_s)
         with _garbage():
             text = ApexText.from_strings(_one_text(found, naming.apex))
-            return Looked(text, found.ttl_s, found.serial, found.stale, found.newest)
+            serial = found.serial if text.serial is None else min(found.serial, text.serial)
+            return Looked(text, found.ttl_s, serial, found.stale, found.newest)
 
     async def cell(
         self,

@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parent.parent.parent / "examples" / "peers"
 PACKAGES = {
     "knotd": "knot", "knotc": "knot", "keymgr": "knot-dnsutils", "kzonecheck": "knot-dnssecutils",
     "kdig": "knot-dnsutils", "nsd": "nsd", "nsd-checkzone": "nsd", "named": "bind9",
-    "named-checkzone": "bind9-utils", "dnssec-verify": "bind9-utils",
+    "named-checkzone": "bind9-utils", "dnssec-verify": "bind9-utils", "unbound": "unbound",
     "delv": "bind9-dnsutils", "dig": "bind9-dnsutils",
     "ldns-verify-zone": "ldnsutils", "zonemaster-cli": "zonemaster-cli", "unshare": "util-linux", "ip": "iproute2",
 }  # fmt: skip
@@ -123,6 +123,7 @@ class Peer:
             "knot": ["knotd", "-c", self.configuration],
             "nsd": ["nsd", "-d", "-c", self.configuration],
             "bind": ["named", "-g", "-c", self.configuration],
+            "unbound": ["unbound", "-d", "-c", self.configuration],
         }[self.name]
         with (self.home / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(

@@ -21,6 +21,8 @@ from registry.lookup import Lookups
 from registry.message import query, question, records, uri
 from registry.nameserver import NameServer
 from registry.responder import respond
+from registry.rrset import txt_rdata
+from registry.source import Found
 from registry.wire import SOA, SVCB, TXT
 from registry.zone import Ttls, ZoneSet, domain_zone
 
@@ -400,3 +402,19 @@ def test_broken_uri_records(rdata: bytes) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - struct.error is none of ours
         uri(rdata)
     assert type(caught.value).__name__ in ("error", "ValueError", "UnicodeDecodeError")
+
+
+class Carrier:
+    """What a recursive resolver brings of a signer whose registry is long gone: signed just now."""
+
+    async def find(self, zone: str, asked: bytes, timeout_s: float) -> Found:  # noqa: ARG002
+        text = replace(publication().text, serial=SERIAL)
+        return Found((txt_rdata(text.strings()),), 10.0, SERIAL + 7200, newest=SERIAL + 12_600)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_an_apex_is_no_newer_than_it_says_whenever_it_was_signed() -> None:
+    looked = await Lookups(Carrier()).apex(NAMING, TIMEOUT_S)
+    assert (looked.serial, looked.newest) == (SERIAL, SERIAL + 12_600)
