@@ -13,6 +13,7 @@ from registry.enrolment import DomainEntry, Member
 from registry.holding import Holding
 from registry.keys import public_text
 from registry.record import encode_cell
+from registry.region import Region
 from registry.tree import build_tree
 from registry.zone import MAX_CELL_BYTES, Cells, NetworkEntry, Publication, Ttls, Zone, domain_zone
 
@@ -71,6 +72,7 @@ class Press:
         """
         self.domain = domain
         self._members = sorted((member for member in members if member.domain == domain.name), key=lambda m: m.name)
+        self._grants = {member.name: member.grant for member in self._members}
         self._naming = naming
         self._ttls = ttls
         self._domains = domains
@@ -90,7 +92,7 @@ class Press:
                 expiry[before.publication.current] = now + self._keep_s
             generations = {old: before.publication.generations[old] for old in expiry}
         leaves = [
-            CellRecord(region, network=name, lapsed=each.lapsed)
+            self._leaf(name, region, each.lapsed)
             for name, each in sorted(held.items())
             for region in each.holding.coverage.regions
         ]
@@ -108,6 +110,7 @@ class Press:
             current=number if leaves else 0,
             networks=self._entries(held),
             schema_url=self.domain.schema_url,
+            parent=self.domain.parent,
             top=self._top,
         )
         return Edition(publication, self._zone(publication, serial, before), held, expiry)
@@ -129,6 +132,13 @@ class Press:
         }
         publication = replace(before.publication, generations=served, networks=entries)
         return Edition(publication, self._zone(publication, serial, before), networks, expiry)
+
+    def _leaf(self, name: str, region: Region, lapsed: bool) -> CellRecord:
+        """What stands for a region of a member: a registry's points to the apex that is granted to it."""
+        grant = self._grants.get(name)
+        if grant is not None:
+            return CellRecord(region, apex=grant.apex, lapsed=lapsed)
+        return CellRecord(region, network=name, lapsed=lapsed)
 
     def _zone(self, publication: Publication, serial: int, before: Edition | None) -> Zone:
         previous = None if before is None else before.zone
@@ -156,7 +166,7 @@ class Press:
     def _capacity(self, leaves: Sequence[CellRecord]) -> int:
         """How many records fit a cell: an inner one is at most as long as a leaf one with every count."""
         longest_id = max(leaves, key=lambda leaf: len(leaf.region.id.encode()))
-        longest_name = max(leaves, key=lambda leaf: len(leaf.network or ""))
+        longest_name = max(leaves, key=lambda leaf: len(leaf.network or leaf.apex or ""))
         length = max(
             len(encode_cell([leaf], self._naming, 1, self.domain.schema.actions)[0])
             for leaf in (longest_id, longest_name)

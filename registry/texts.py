@@ -22,7 +22,8 @@ class ApexText:
     """A domain: which generation of its tree is current, and what its fingerprints mean.
 
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
-    actions: in the order that counts in cell records refer to.
+    actions: in the order that counts in cell records refer to. parent: the apex of the registry in whose tree this
+    one runs a part of the domain, where there is one.
     """
 
     generation: int
@@ -31,10 +32,12 @@ class ApexText:
     dimension: int
     actions: tuple[str, ...]
     schema_url: str | None = None
+    parent: str | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
+        parent = [] if self.parent is None else [f"parent={self.parent}"]
         return _strings(
             [
                 f"v={VERSION}",
@@ -43,6 +46,7 @@ class ApexText:
                 f"schema={self.schema.hex()}",
                 f"d={self.dimension}",
                 *url,
+                *parent,
                 *(f"action={action}" for action in self.actions),
             ]
         )
@@ -58,6 +62,7 @@ class ApexText:
             dimension=fields.integer("d"),
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
+            parent=fields.optional("parent"),
         )
         if not 1 <= text.dimension <= MAX_DIMENSION:
             raise LookupFailed(f"the domain's TXT: d={text.dimension}, 1 to {MAX_DIMENSION} are possible")
