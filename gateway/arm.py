@@ -20,13 +20,14 @@ Positions = npt.NDArray[np.intp]
 @dataclass(frozen=True, slots=True, eq=False)
 class Arm:
     """members: (m,) positions among the neighbours; kernel: (m,) weights by distance, before sample weights.
+    size: nodes of them all.
 
     origin: (m,) positions in `names`, the networks of the members in order of name.
     """
 
     members: Positions
     kernel: npt.NDArray[np.float64]
-    sample_weight: npt.NDArray[np.float64]
+    size: int
     origin: Positions
     names: tuple[str, ...]
 
@@ -40,17 +41,25 @@ class Arm:
         names = tuple(sorted(set(networks)))
         places = {name: place for place, name in enumerate(names)}
         origin = np.array([places[network] for network in networks], np.intp)
-        return cls(members, kernel, neighbours.weight[members], origin, names)
+        return cls(members, kernel, int(neighbours.size[members].sum()), origin, names)
 
     def sample(self, observed: Observed) -> Sample:
         """Those of the arm whose value can be used and whose weight counts."""
         usable = observed.usable[self.members]
-        weight = normalised(self.kernel[usable], self.sample_weight[usable])
+        members, origin = self.members[usable], self.origin[usable]
+        weight = normalised(self.kernel[usable], observed.weight[members])
         counts = weight > 0
-        weight = weight[counts]
-        members, origin = self.members[usable][counts], self.origin[usable][counts]
-        value, event = observed.value[members], observed.event[members]
-        return Sample(value, event, weight, origin, self.names, effective_n(weight))
+        members, origin, weight = members[counts], origin[counts], weight[counts]
+        return Sample(
+            value=observed.value[members],
+            variance=observed.variance[members],
+            known=observed.known[members],
+            events_of=observed.events[members],
+            weight=weight,
+            origin=origin,
+            names=self.names,
+            n_eff=effective_n(weight, observed.n_eff[members]),
+        )
 
 
 def arms_of(neighbours: Neighbours, actions: Sequence[str], floor: float) -> dict[str, Arm]:

@@ -26,32 +26,41 @@ NO_SPREAD = "every value that counts is the same: the data cannot tell an interv
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The m neighbours of one arm whose outcome can be used.
+    """The m atoms of one arm whose outcome can be used.
 
-    value: (m,) float64; event: (m,) bool; weight: (m,) in (0, 1], the greatest being 1.
-    origin: (m,) positions in `names`, the networks in order of name. n_eff: effective number of neighbours.
+    value: (m,) float64, means. variance: (m,) within each atom, 0 for one node. known, events_of: (m,) nodes whose
+    outcome is known, and with the event (durations) or the value 1 (binaries). weight: (m,) in (0, 1], the greatest
+    being 1. origin: (m,) positions in `names`, the networks in order of name. n_eff: effective number of nodes.
     """
 
     value: Vector
-    event: npt.NDArray[np.bool_]
+    variance: Vector
+    known: npt.NDArray[np.int64]
+    events_of: npt.NDArray[np.int64]
     weight: Vector
     origin: npt.NDArray[np.intp]
     names: tuple[str, ...]
     n_eff: float
 
     @property
+    def n(self) -> int:
+        """Nodes whose outcome is used."""
+        return int(self.known.sum())
+
+    @property
     def events(self) -> int:
-        """Neighbours with the event (durations) or with the value 1 (binaries)."""
-        return int(np.count_nonzero(self.event))
+        """Nodes with the event (durations) or with the value 1 (binaries)."""
+        return int(self.events_of.sum())
 
     def networks(self) -> dict[str, dict[str, float]]:
-        """Per network that gave any: how many of the neighbours, and their share of the weight."""
+        """Per network that gave any: how many of the nodes, and their share of the weight."""
         if len(self.origin) == 0:
             return {}
         # Sorted by weight within a network, the sums do not depend on the order of the neighbours.
         order = np.lexsort((self.weight, self.origin))
-        present, first, counts = np.unique(self.origin[order], return_index=True, return_counts=True)
+        present, first = np.unique(self.origin[order], return_index=True)
         sums = np.add.reduceat(self.weight[order], first)
+        counts = np.add.reduceat(self.known[order], first)
         shares = sums / sums.sum()
         return {
             self.names[position]: {"n": n, "weight": share}
@@ -70,13 +79,13 @@ class Mean:
 
     @classmethod
     def of(cls, sample: Sample) -> Mean:
-        """se^2 = weighted variance / (n_eff - 1), df = n_eff - 1. The sample must have n_eff > 1."""
+        """se^2 = weighted variance, within atoms and between, / (n_eff - 1); df = n_eff - 1, and n_eff > 1."""
         # Deviations from one of the values: exactly 0 where all are equal, and no digits lost to a common offset.
         base = float(sample.value.min())
         total = math.fsum(sample.weight.tolist())
         shift = math.fsum((sample.weight * (sample.value - base)).tolist()) / total
         deviation = sample.value - base - shift
-        variance = math.fsum((sample.weight * deviation * deviation).tolist()) / total
+        variance = math.fsum((sample.weight * (deviation * deviation + sample.variance)).tolist()) / total
         df = sample.n_eff - 1.0
         return cls(base + shift, math.sqrt(variance / df), df)
 
@@ -136,7 +145,7 @@ Estimate = Mean | Proportion | RestrictedMean
 def curve_of(sample: Sample) -> Curve:
     """The Kaplan-Meier curve of the sample, its weights scaled to add up to n_eff."""
     scale = sample.n_eff / math.fsum(sample.weight.tolist())
-    return Curve.of(sample.value, sample.event, sample.weight * scale)
+    return Curve.of(sample.value, sample.events_of > 0, sample.weight * scale)
 
 
 def enough(sample: Sample, kind: str) -> bool:

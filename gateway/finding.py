@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from gateway.arm import Arm
 from gateway.estimate import (
     MIN_EVENTS,
@@ -36,7 +34,7 @@ NO_SCALE = "survival of exactly 0 or 1 has no log-log interval"
 class Finding:
     """estimate is None for too few. curve: durations with enough only; told_at: times of its survival.
 
-    unknown: members without an outcome yet; unusable: members whose value or weight cannot be used.
+    unknown: nodes without an outcome yet; unusable: nodes whose value or weight cannot be used.
     """
 
     kind: str
@@ -52,7 +50,7 @@ class Finding:
         interval = self.estimate.interval(LEVEL) if self.estimate is not None else None
         low, high = interval or (None, None)
         document: dict[str, object] = {
-            "n": len(self.sample.value),
+            "n": self.sample.n,
             "n_eff": self.sample.n_eff,
             "events": None if self.kind == "number" else self.sample.events,
             "unknown": self.unknown,
@@ -90,16 +88,15 @@ def findings_of(arms: Mapping[str, Arm], observed: Observed, outcome: Outcome) -
         to = _restriction(curves.values(), horizon)
         told_at = (to / 2.0, to) if horizon is None else (horizon,)
         for action, curve in curves.items():
-            if np.count_nonzero(ready[action].event & (ready[action].value <= to)) >= MIN_EVENTS:
+            if ready[action].events_of[ready[action].value <= to].sum() >= MIN_EVENTS:
                 estimates[action] = RestrictedMean.of(curve, ready[action].n_eff, to)
     else:
         method = Proportion if kind == "binary" else Mean
         estimates = {action: method.of(sample) for action, sample in ready.items()}
     findings = {}
     for action, sample in samples.items():
-        members = arms[action].members
-        unknown = int(np.count_nonzero(observed.unknown[members]))
-        unusable = len(members) - unknown - len(sample.value)
+        unknown = int(observed.unknown[arms[action].members].sum())
+        unusable = arms[action].size - unknown - sample.n
         findings[action] = Finding(kind, sample, unknown, unusable, estimates.get(action), curves.get(action), told_at)
     return findings
 

@@ -296,6 +296,7 @@ class Journey:
             node=tuple(each.packet.node for each in neighbours),
             weight=np.array([each.packet.weight for each in neighbours], dtype=np.float64),
             outcomes=tuple(each.packet.outcomes for each in neighbours),
+            size=np.ones(len(neighbours), dtype=np.int64),
             k=self._asking.question.k,
             per="action" if arms != ("",) else "all",
             radius={arm: kth for arm in arms if (kth := self._merge.kth(arm)) is not None},

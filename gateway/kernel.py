@@ -50,7 +50,11 @@ def normalised(kernel: Vector, sample: Vector) -> Vector:
     return weights
 
 
-def effective_n(weights: Vector) -> float:
-    """(sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965); 0 for no weight. Exactly n for n equal weights of 1."""
-    squares = math.fsum((weights * weights).tolist())
+def effective_n(weights: Vector, each: Vector) -> float:
+    """(sum w)^2 / sum w^2 over all nodes (Kish, Survey Sampling, 1965); 0 for no weight.
+
+    weights: (n,) of atoms. each: (n,) effective number of nodes in each, over which its weight is spread. Exactly n for
+    n atoms of one node and a weight of 1.
+    """
+    squares = math.fsum((weights * weights / each).tolist())
     return math.fsum(weights.tolist()) ** 2 / squares if squares > 0 else 0.0

@@ -1,16 +1,19 @@
-"""One outcome as it was observed among the neighbours: a column of values, and which of them can be used."""
+"""One outcome as it was observed among the neighbours: columns of figures, and which of them can be used."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from gateway.neighbours import OutcomeValue
+from gateway.neighbours import Neighbours, OutcomeValue
+from regional.cohort import Figures
 from registry.schema import Outcome
+
+Vector = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 # Far beyond any real outcome, and small enough that its square is still a float.
 MAX_MAGNITUDE = 1e100
@@ -18,24 +21,39 @@ MAX_MAGNITUDE = 1e100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """Columns of n neighbours: value float64 and event (durations: True, or False where censored; binaries:
-    value is 1; numbers: False), both 0 where not usable; usable, and unknown (nobody has said yet), all (n,).
+    """Columns of n atoms, 0 where not usable.
+
+    value: the mean of what is known. variance: within the atom; 0 for one node. known: nodes that it is known of.
+    events: of those, with the event (durations) or the value 1 (binaries). weight: sum of their sample weights.
+    n_eff: effective number of them (Kish), 1 for one node. unknown: nodes of whom nobody has said yet.
+    usable: whether anything is known that can be used.
 
     What is neither usable nor unknown was sent, but is no value of this outcome: wrong type, not finite, not 0
-    or 1, a negative duration, out of the schema's range.
+    or 1, a negative duration, out of the schema's range, figures that no cohort has.
     """
 
-    value: npt.NDArray[np.float64]
-    event: npt.NDArray[np.bool_]
+    value: Vector
+    variance: Vector
+    known: Counts
+    events: Counts
+    weight: Vector
+    n_eff: Vector
+    unknown: Counts
     usable: npt.NDArray[np.bool_]
-    unknown: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, outcome: Outcome, rows: Sequence[Mapping[str, OutcomeValue]]) -> Observed:
-        """Read `outcome` out of each row."""
-        raws = [row.get(outcome.name) for row in rows]
-        unknown = np.array([raw is None for raw in raws], np.bool_)
-        event = np.zeros(len(rows), np.bool_)
+    def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
+        """Read `outcome` out of each neighbour's."""
+        raws = [row.get(outcome.name) for row in neighbours.outcomes]
+        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures)]
+        single = cls._of_single(outcome, raws, neighbours)
+        return single._with_figures(outcome, grouped, raws, neighbours.size) if grouped else single
+
+    @classmethod
+    def _of_single(cls, outcome: Outcome, raws: list[OutcomeValue], neighbours: Neighbours) -> Observed:
+        """Every atom as if it were of one node; figures are not usable."""
+        unknown = np.where([raw is None for raw in raws], neighbours.size, 0)
+        event = np.zeros(len(raws), np.bool_)
         if outcome.kind == "duration":
             pairs = [_pair(raw) for raw in raws]
             value = np.array([number for number, _ in pairs], np.float64)
@@ -43,11 +61,47 @@ class Observed:
         else:
             value = np.array([_number(raw) for raw in raws], np.float64)
         low, high = _bounds(outcome)
-        usable = (value >= low) & (value <= high)
+        usable = (value >= low) & (value <= high) & (neighbours.size == 1)
         if outcome.kind == "binary":
             event = value == 1.0
             usable &= event | (value == 0.0)
-        return cls(np.where(usable, value, 0.0), event & usable, usable, unknown)
+        return cls(
+            value=np.where(usable, value, 0.0),
+            variance=np.zeros(len(raws)),
+            known=usable.astype(np.int64),
+            events=(event & usable).astype(np.int64),
+            weight=neighbours.weight,
+            n_eff=np.ones(len(raws)),
+            unknown=unknown,
+            usable=usable,
+        )
+
+    def _with_figures(self, outcome: Outcome, grouped: list[int], raws: list[OutcomeValue], size: Counts) -> Observed:
+        """The same, with the atoms of several nodes at the positions `grouped`."""
+        value, variance, known, events = self.value.copy(), self.variance.copy(), self.known.copy(), self.events.copy()
+        weight, n_eff, unknown, usable = self.weight.copy(), self.n_eff.copy(), self.unknown.copy(), self.usable.copy()
+        for i in grouped:
+            raw = raws[i]
+            if isinstance(raw, Figures) and _credible(raw, outcome, int(size[i])):
+                value[i], variance[i], known[i], events[i] = raw.mean, raw.variance, raw.n, raw.events
+                weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
+                unknown[i], usable[i] = size[i] - raw.n, True
+        return Observed(value, variance, known, events, weight, n_eff, unknown, usable)
+
+
+def _credible(figures: Figures, outcome: Outcome, size: int) -> bool:
+    """Whether a cohort of at most `size` nodes can have these figures."""
+    low, high = _bounds(outcome)
+    return (
+        outcome.kind != "duration"
+        and 1 <= figures.n <= size
+        and 0 <= figures.events <= figures.n
+        and 0 < figures.weight <= MAX_MAGNITUDE
+        and 0 < figures.weight2 <= figures.weight**2 * (1 + 1e-9) <= figures.weight2 * figures.n * (1 + 2e-9)
+        and low <= figures.mean <= high
+        and 0 <= figures.variance <= MAX_MAGNITUDE**2
+        and (outcome.kind != "binary" or 0 <= figures.mean <= 1)
+    )
 
 
 def _bounds(outcome: Outcome) -> tuple[float, float]:

@@ -40,7 +40,7 @@ def synthesise(
     whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}
     result: dict[str, object] = {}
     for name, outcome in outcomes.items():
-        observed = Observed.of(outcome, neighbours.outcomes)
+        observed = Observed.of(outcome, neighbours)
         findings = findings_of(arms, observed, outcome)
         overall = findings_of(whole, observed, outcome).get(NO_ACTION)
         pairs = differences({action: finding.estimate for action, finding in findings.items()})

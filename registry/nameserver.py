@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from registry.errors import ConfigError
+from registry.primary import Primary, Transfer, is_special
 from registry.responder import failure, respond
 from registry.wire import HEADER, MAX_UDP, SERVFAIL
 from registry.zone import ZoneSet
 
+TRANSFER_S = 600.0  # that one transfer may take
 IDLE_S = 30.0  # RFC 7766 section 6.2.3: in the order of a few seconds, longer where there is room
 MAX_CONNECTIONS = 256
 MAX_MESSAGE = 65_535  # octets, RFC 1035 section 4.2.2
@@ -33,12 +35,20 @@ class NameServer:
     """Answers from whatever `zones_provider` hands out at the time of each question.
 
     port 0 lets the system choose one; `port` says which, once started. idle_s: seconds after which a connection
-    without a complete question is closed.
+    without a complete question, or whose reader takes nothing of a transfer, is closed. primary: answers what
+    is_special; without one, that is refused as any server does that has no transfers.
     """
 
     def __init__(
-        self, zones_provider: Zones, host: str = "127.0.0.1", port: int = 0, *, idle_s: float = IDLE_S
+        self,
+        zones_provider: Zones,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        idle_s: float = IDLE_S,
+        primary: Primary | None = None,
     ) -> None:
+        self._primary = primary
         self._zones = zones_provider
         self._host = host
         self._wanted_port = port
@@ -71,7 +81,7 @@ class NameServer:
         self._udp = udp
         loop.add_reader(udp.fileno(), self._read_udp)
         self._tcp = await loop.create_server(
-            lambda: _Connection(self._zones, self._connections, self._idle_s), sock=tcp
+            lambda: _Connection(self._zones, self._connections, self._idle_s, self._primary), sock=tcp
         )
 
     async def close(self) -> None:
@@ -99,8 +109,11 @@ class NameServer:
             except OSError as error:  # what the network reports of earlier answers
                 _log.debug("receiving: %s", error)
                 return
-            answer = answer_to(self._zones, query, MAX_UDP, over_tcp=False)
-            if answer is not None:
+            if self._primary is not None and is_special(query):
+                answer = special(self._primary, self._zones, query, over_tcp=False)
+            else:
+                answer = answer_to(self._zones, query, MAX_UDP, over_tcp=False)
+            if isinstance(answer, bytes):
                 # A full buffer drops the answer as the network may; the asker asks again.
                 with contextlib.suppress(OSError):
                     udp.sendto(answer, peer)
@@ -137,10 +150,28 @@ def answer_to(zones: Zones, query: bytes, max_size: int, *, over_tcp: bool) -> b
         return failure(query, SERVFAIL) if len(query) >= HEADER else None
 
 
-class _Connection(asyncio.Protocol):
-    """One TCP connection: questions in any number, answered in order (RFC 7766 section 6.2.1)."""
+def special(primary: Primary, zones: Zones, query: bytes, *, over_tcp: bool) -> bytes | Transfer | None:
+    """What the primary says, and SERVFAIL for whatever goes wrong in it."""
+    try:
+        return primary.answer(query, over_tcp, lambda message, size: respond(zones(), message, size, over_tcp))
+    except Exception:
+        _log.exception("a signed question of %d octets could not be answered", len(query))
+        return failure(query, SERVFAIL) if len(query) >= HEADER else None
 
-    def __init__(self, zones: Zones, connections: set[_Connection], idle_s: float) -> None:
+
+class _Connection(asyncio.Protocol):
+    """One TCP connection: questions in any number, answered in order (RFC 7766 section 6.2.1).
+
+    While a transfer is being sent, the connection's further questions wait.
+    """
+
+    def __init__(
+        self, zones: Zones, connections: set[_Connection], idle_s: float, primary: Primary | None = None
+    ) -> None:
+        self._primary = primary
+        self._sending: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._zones = zones
         self._connections = connections
         self._idle_s = idle_s
@@ -163,6 +194,8 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         if self._idle is not None:
             self._idle.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
 
     def abort(self) -> None:
         """Close at once, without sending what is still to be sent."""
@@ -172,30 +205,47 @@ class _Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer does not read: answer no more of its questions, and take no more of them."""
         self._paused = True
+        self._writable.clear()
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._transport is not None:
-            self._transport.resume_reading()
-        self._serve()
+        self._writable.set()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         self._serve()
 
+    def _go_on(self) -> None:
+        """Take questions again, where nothing stands against it."""
+        if self._transport is not None and self._sending is None and not self._paused:
+            self._transport.resume_reading()
+            self._serve()
+
     def _serve(self) -> None:
         received = self._received
         position = 0
         answers = bytearray()
-        while len(received) - position >= 2 and self._transport is not None and not self._paused:
+        transfer: Transfer | None = None
+        while (
+            len(received) - position >= 2 and self._sending is None and self._transport is not None and not self._paused
+        ):
             start = position + 2
             end = start + int.from_bytes(received[position:start], "big")
             if end > len(received):
                 break
-            answer = answer_to(self._zones, bytes(received[start:end]), MAX_MESSAGE, over_tcp=True)
+            query = bytes(received[start:end])
             position = end
+            answer: bytes | Transfer | None
+            if self._primary is not None and is_special(query):
+                answer = special(self._primary, self._zones, query, over_tcp=True)
+                if isinstance(answer, Transfer):
+                    transfer = answer
+                    break
+            else:
+                answer = answer_to(self._zones, query, MAX_MESSAGE, over_tcp=True)
             if answer is None:  # whoever sends no questions here is not asking
                 self.abort()
                 return
@@ -208,6 +258,40 @@ class _Connection(asyncio.Protocol):
             if answers and self._transport is not None:
                 self._transport.write(bytes(answers))
             self._rest()
+        if transfer is not None:
+            self._start(transfer)
+
+    def _start(self, transfer: Transfer) -> None:
+        if self._transport is None:
+            transfer.close()
+            return
+        if self._idle is not None:
+            self._idle.cancel()
+        self._transport.pause_reading()
+        self._sending = asyncio.get_running_loop().create_task(self._send(transfer))
+        self._sending.add_done_callback(lambda _: transfer.close())
+
+    async def _send(self, transfer: Transfer) -> None:
+        """A message at a time, at the reader's pace and between other work; a reader that stalls is cut off."""
+        try:
+            async with asyncio.timeout(TRANSFER_S):
+                async for message in transfer.messages():
+                    async with asyncio.timeout(self._idle_s):
+                        await self._writable.wait()
+                    if self._transport is None:
+                        return
+                    self._transport.write(len(message).to_bytes(2, "big") + message)
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            _log.warning("a transfer is given up: its reader does not take it")
+            self.abort()
+        except Exception:
+            _log.exception("a transfer could not be sent whole")
+            self.abort()
+        self._sending = None
+        if self._transport is not None:
+            self._rest()
+            self._go_on()
 
     def _rest(self) -> None:
         """Start the idle time anew: a complete question has been answered."""

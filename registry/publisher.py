@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry.cell import Naming
 from registry.clock import Clock
 from registry.cut import Cut
+from registry.delta import between
 from registry.edition import Edition, Held, Press
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
+from registry.history import History
 from registry.journal import Journal
 from registry.zone import Ttls, ZoneSet, origin_zone
 
@@ -81,6 +83,7 @@ class Publisher:
 
         zone: what of the origin this registry serves, where that is not all: every domain lies below it.
         delegations: names below the topmost zone that other registries serve.
+        on_published: called after each publication with the apexes whose serial changed.
         """
         self._enrolment = enrolment
         self._journal = journal
@@ -110,6 +113,8 @@ class Publisher:
         self._serial = journal.last_serial()
         self._bump_at = clock.monotonic()
         self._zones = ZoneSet()
+        self.history = History()
+        self.on_published: list[Callable[[Sequence[str]], None]] = []
         self._turned = asyncio.Event()  # set, and replaced, at each publication and each failure
         self._woken = asyncio.Event()
 
@@ -238,8 +243,15 @@ class Publisher:
             edition = editions.get(name, shelf.edition)
             if edition is not None:
                 zones.append(edition.zone)
-        self._zones = ZoneSet(zones)
+        before, self._zones = self._zones, ZoneSet(zones)
+        changed = [(before.by_apex.get(apex), zone) for apex, zone in self._zones.by_apex.items()]
+        stepped = [(old, zone) for old, zone in changed if old is not zone]
+        for old, zone in stepped:
+            if old is not None:
+                self.history.add(between(old, zone))
         self._turn(editions, due, failures, now)
+        for tell in self.on_published:
+            tell([zone.apex for _, zone in stepped])
 
     def _next(self, shelf: _Shelf, held: Mapping[str, Held], due: bool, serial: int, now: float) -> Edition:
         if shelf.edition is not None and not due:

@@ -43,6 +43,7 @@ def neighbours(
         tuple(i.to_bytes(4, "big") for i in range(n)),
         np.array(weight if weight is not None else [1.0] * n, np.float64),
         tuple(rows),
+        np.ones(n, np.int64),
         k=50,
         per=per,
         radius=radius or {},

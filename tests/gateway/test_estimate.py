@@ -23,7 +23,17 @@ from gateway.kernel import effective_n
 def sample(value: np.ndarray, weight: np.ndarray, event: np.ndarray | None = None) -> Sample:
     weight = weight / weight.max()
     happened = value == 1.0 if event is None else event
-    return Sample(value, happened, weight, np.zeros(len(value), np.intp), ("north",), effective_n(weight))
+    one = np.ones(len(value))
+    return Sample(
+        value,
+        np.zeros(len(value)),
+        one.astype(np.int64),
+        happened.astype(np.int64),
+        weight,
+        np.zeros(len(value), np.intp),
+        ("north",),
+        effective_n(weight, one),
+    )
 
 
 def numbers(seed: int, n: int = 40, mean: float = 50.0) -> Sample:
@@ -114,7 +124,8 @@ def test_no_spread_has_no_interval() -> None:
 
 def test_enough_needs_effective_n_and_events() -> None:
     ones = np.ones(12)
-    nobody = Sample(np.zeros(0), np.zeros(0, bool), np.zeros(0), np.zeros(0, np.intp), (), 0.0)
+    none, nil = np.zeros(0), np.zeros(0, np.int64)
+    nobody = Sample(none, none, nil, nil, none, np.zeros(0, np.intp), (), 0.0)
     assert not enough(nobody, "number")
     assert enough(sample(np.arange(10.0), np.ones(10)), "number")
     assert not enough(sample(np.arange(9.0), np.ones(9)), "number")

@@ -25,7 +25,7 @@ def test_all_tied_at_the_kth_distance_count_equally() -> None:
     distance = np.full(12, 1.7)
     weights = normalised(kernel_weights(distance, bandwidth(distance, 1.7, 0.0)), np.ones(12))
     assert weights.tolist() == [1.0] * 12
-    assert effective_n(weights) == 12.0
+    assert effective_n(weights, np.ones(len(weights))) == 12.0
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,11 @@ def test_bandwidth_of_nobody() -> None:
 
 
 def test_effective_n_is_kish() -> None:
-    assert effective_n(np.array([1.0, 1.0, 2.0])) == pytest.approx(16 / 6, rel=1e-15)
-    assert effective_n(np.array([])) == 0.0
-    assert effective_n(np.ones(10)) == 10.0
+    assert effective_n(np.array([1.0, 1.0, 2.0]), np.ones(3)) == pytest.approx(16 / 6, rel=1e-15)
+    assert effective_n(np.array([]), np.array([])) == 0.0
+    assert effective_n(np.ones(10), np.ones(10)) == 10.0
+    # Three atoms of 4 nodes of one weight are 12 nodes.
+    assert effective_n(np.full(3, 4.0), np.full(3, 4.0)) == 12.0
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, -math.inf])

@@ -76,6 +76,7 @@ def test_order_of_neighbours_does_not_matter_to_the_bit() -> None:
         tuple(of.node[i] for i in order),
         of.weight[order],
         tuple(of.outcomes[i] for i in order),
+        of.size[order],
         of.k,
         of.per,
         of.radius,

@@ -1,0 +1,85 @@
+"""Cohorts: what is known of one outcome among some nodes, as sums that merge.
+
+The sums are exact, so cohorts merged in any order and any grouping are the same cohort, to the last bit. A float64
+is a whole multiple of 2^-1074; so sums of values, of products of two and of three are whole numbers of 2^-1074,
+2^-2148 and 2^-3222, and Python's integers hold them without rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from typing import NamedTuple
+
+_BITS = 1074  # the finest place of a float64
+
+
+class Figures(NamedTuple):
+    """A cohort as others see it: counts, and correctly rounded float64.
+
+    n: nodes whose outcome is known. events: those with the value 1. weight, weight2: sums of the sample weights and of
+    their squares. mean, variance: weighted by them; the variance is that of the cohort, divided by `weight`.
+    """
+
+    n: int
+    events: int
+    weight: float
+    weight2: float
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Exact sums over n nodes: of w, w^2, w y and w y^2, in units of 2^-1074 to the power of their factors."""
+
+    n: int = 0
+    events: int = 0
+    weight: int = 0
+    weight2: int = 0
+    total: int = 0
+    squares: int = 0
+
+    @classmethod
+    def of(cls, values: Iterable[tuple[float, float]]) -> Cohort:
+        """From (value, sample weight) of each node; both finite, the weight > 0 (the caller has checked)."""
+        return reduce(Cohort.__add__, (cls._one(value, weight) for value, weight in values), cls())
+
+    @classmethod
+    def _one(cls, value: float, weight: float) -> Cohort:
+        y, w = _exact(value), _exact(weight)
+        return cls(1, int(value == 1.0), w, w * w, w * y, w * y * y)
+
+    def __add__(self, other: Cohort) -> Cohort:
+        """The cohort of both; no node may be in both."""
+        return Cohort(
+            self.n + other.n,
+            self.events + other.events,
+            self.weight + other.weight,
+            self.weight2 + other.weight2,
+            self.total + other.total,
+            self.squares + other.squares,
+        )
+
+    def figures(self) -> Figures | None:
+        """The cohort in float64, each figure rounded once; None where nothing is known."""
+        if not self.n:
+            return None
+        mean = Fraction(self.total, self.weight << _BITS)
+        variance = Fraction(self.squares, self.weight << 2 * _BITS) - mean * mean
+        return Figures(
+            self.n,
+            self.events,
+            float(Fraction(self.weight, 1 << _BITS)),
+            float(Fraction(self.weight2, 1 << 2 * _BITS)),
+            float(mean),
+            float(variance),
+        )
+
+
+def _exact(value: float) -> int:
+    """`value` in units of 2^-1074."""
+    above, below = value.as_integer_ratio()
+    return above << _BITS - (below.bit_length() - 1)

@@ -1,0 +1,68 @@
+"""What changed between two versions of a zone, record by record: what an incremental transfer sends (RFC 1995)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from registry.rrset import RRset
+from registry.wire import SOA, name_to_wire
+from registry.zone import Branch, Node, Zone
+
+Record = tuple[bytes, int, int, bytes]  # owner name in wire form, type, TTL in seconds, RDATA
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One step of a zone. before, after: serials; before_soa, after_soa: RDATA.
+
+    removed, added: records in no particular order, the SOA not among them. A record whose TTL changed is in both.
+    """
+
+    apex: str
+    before: int
+    after: int
+    before_soa: bytes
+    after_soa: bytes
+    removed: tuple[Record, ...]
+    added: tuple[Record, ...]
+
+    @property
+    def octets(self) -> int:
+        """About what the records take in a transfer."""
+        return sum(len(owner) + 10 + len(rdata) for part in (self.removed, self.added) for owner, _, _, rdata in part)
+
+
+def between(before: Zone, after: Zone) -> Delta:
+    """The step from one version of a zone to another; costs what differs, as versions share what does not."""
+    apex = name_to_wire(before.apex)
+    removed: list[Record] = []
+    added: list[Record] = []
+    for label in before.branches.keys() | after.branches.keys():
+        old, new = before.branches.get(label, {}), after.branches.get(label, {})
+        if old is not new:
+            for labels, left, come in _changed(old, new):
+                gone, fresh = _node_records(labels + apex, left), _node_records(labels + apex, come)
+                removed += [record for record in gone if record not in fresh]
+                added += [record for record in fresh if record not in gone]
+    return Delta(before.apex, before.serial, after.serial, before.soa, after.soa, tuple(removed), tuple(added))
+
+
+def _changed(old: Branch, new: Branch) -> Iterator[tuple[bytes, Node, Node]]:
+    """Names whose RRsets differ: labels, the old ones, the new ones."""
+    for labels, node in old.items():
+        other = new.get(labels, ())
+        if other is not node and other != node:
+            yield labels, node, other
+    for labels, node in new.items():
+        if labels not in old and node:
+            yield labels, (), node
+
+
+def _node_records(owner: bytes, node: Node) -> dict[Record, None]:
+    return {record: None for each in node if each.rtype != SOA for record in _records(owner, each)}
+
+
+def _records(owner: bytes, each: RRset) -> Iterator[Record]:
+    for ttl, rdata in each.rdatas():
+        yield owner, each.rtype, ttl, rdata

@@ -1,0 +1,88 @@
+"""What two versions of a zone differ by, and how long that is remembered."""
+
+from __future__ import annotations
+
+from sample_zones import DOMAINS, NAMING, SERIAL, entry, publication, tree
+
+from registry.delta import Delta, Record, between
+from registry.history import History
+from registry.wire import SOA, TXT, name_to_wire
+from registry.zone import Ttls, Zone, domain_zone
+
+TTLS = Ttls()
+
+
+def records(zone: Zone) -> set[Record]:
+    return {
+        (owner, each.rtype, ttl, rdata)
+        for owner, each in zone.rrsets()
+        if each.rtype != SOA
+        for ttl, rdata in each.rdatas()
+    }
+
+
+def test_a_delta_leads_from_one_version_to_the_other() -> None:
+    first = domain_zone(publication(), SERIAL, TTLS, DOMAINS)
+    for changed in (
+        publication(generations={17: tree(2)}),
+        publication(generations={18: tree(4)}, current=18),
+        publication(networks={"psu-00": entry(serial=13), "psu-04": entry()}),
+    ):
+        second = domain_zone(changed, SERIAL + 7, TTLS, DOMAINS, previous=first)
+        delta = between(first, second)
+        assert (delta.before, delta.after) == (SERIAL, SERIAL + 7)
+        assert (delta.before_soa, delta.after_soa) == (first.soa, second.soa)
+        assert len(set(delta.removed)) == len(delta.removed)
+        assert len(set(delta.added)) == len(delta.added)
+        assert not set(delta.removed) & set(delta.added)
+        assert records(first) >= set(delta.removed)
+        assert (records(first) - set(delta.removed)) | set(delta.added) == records(second)
+
+
+def test_another_serial_alone_is_an_empty_delta() -> None:
+    zone = domain_zone(publication(), SERIAL, TTLS)
+    assert between(zone, zone.with_serial(SERIAL + 1)).removed == ()
+    other = domain_zone(publication(), SERIAL + 1, TTLS)
+    delta = between(zone, other)
+    assert (delta.removed, delta.added) == ((), ())
+
+
+def test_another_ttl_is_another_record() -> None:
+    zone = domain_zone(publication(networks={"psu-00": entry(endpoints=())}), SERIAL, TTLS)
+    longer = domain_zone(publication(networks={"psu-00": entry(endpoints=())}), SERIAL + 1, Ttls(endpoint=31))
+    delta = between(zone, longer)
+    owner = name_to_wire(NAMING.network("psu-00"))
+    assert [(record[0], record[1], record[2]) for record in delta.added if record[1] == TXT] == [(owner, TXT, 31)]
+
+
+def step(before: int, after: int, apex: str = "a.", size: int = 0) -> Delta:
+    added = ((b"\0", TXT, 1, bytes(size)),) if size else ()
+    return Delta(apex, before, after, b"", b"", (), added)
+
+
+def test_steps_are_told_from_where_the_asker_is() -> None:
+    history = History()
+    assert history.since("a.", 5) is None
+    first, second, other = step(5, 6), step(6, 9), step(1, 2, "b.")
+    for each in (first, other, second):
+        history.add(each)
+    assert history.since("a.", 5) == (first, second)
+    assert history.since("a.", 6) == (second,)
+    assert history.since("a.", 9) == ()
+    assert history.since("a.", 7) is None
+    assert history.since("b.", 1) == (other,)
+    history.add(step(11, 12))
+    assert history.since("a.", 6) is None
+    assert history.since("a.", 11) == (step(11, 12),)
+    history.forget("b.")
+    assert history.since("b.", 1) is None
+
+
+def test_the_oldest_steps_are_dropped() -> None:
+    history = History(limit=10_000)
+    for serial in range(100):
+        history.add(step(serial, serial + 1, size=700))
+    assert history.since("a.", 80) is None
+    kept = history.since("a.", 95)
+    assert kept is not None
+    assert [each.before for each in kept] == [95, 96, 97, 98, 99]
