@@ -18,12 +18,14 @@ from gateway.fanout import Answered, Fanout
 from gateway.merge import Candidate, Merge
 from gateway.neighbours import Neighbours
 from gateway.outlook import Standing
+from gateway.path import Path
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
 from gateway.resolution import Cell, Walk
 from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
-from registry.cell import Address
+from gateway.trees import Trees
+from registry.cell import Naming
 from registry.clock import Clock
 from registry.errors import LookupFailed
 
@@ -33,10 +35,12 @@ WARNINGS = {
     "nobody-covers": "No network covers this domain yet.",
     "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
+    "outside": "A registry that runs a part of the domain serves more than its parent has published of it: what lies "
+    "beyond is not covered, and was not relied upon.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
 
-Opened = tuple[Address, Kept[Cell] | LookupFailed]
+Opened = tuple[Path, Kept[Cell] | LookupFailed]
 
 
 class Journey:
@@ -47,17 +51,17 @@ class Journey:
     ) -> None:
         self._asking = asking
         self.tree = tree
-        self._resolver = resolver
         self._fanout = fanout
         self._deadline = deadline
         self._clock = clock
-        self._walk = Walk(asking.query, asking.arms, asking.actions)
+        self._walk = Walk(asking.query, asking.arms, asking.actions, tree.naming)
+        self._trees = Trees(resolver, tree)
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
-        self._gone = False
+        self._gone: set[Naming] = set()
         self._as_of = tree.serial
-        self._stale = tree.stale
+        self._stale = False
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
@@ -90,12 +94,12 @@ class Journey:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
         steps: list[dict[str, object]] = []
         while self.tree.apex.generation and (wanted := self._plan.next(soft=False).open):
-            found = await asyncio.gather(*(self._look_up(address) for address in wanted))
+            found = await asyncio.gather(*(self._look_up(path) for path in wanted))
             self._take_cells(found)
-            for address, looked in found:
+            for path, looked in found:
                 steps.append(
                     {
-                        "name": self.tree.naming.cell(self.tree.apex.generation, address),
+                        "name": self._trees.name(path),
                         "records": None if isinstance(looked, LookupFailed) else len(looked.value.records),
                         "reason": looked.detail if isinstance(looked, LookupFailed) else None,
                     }
@@ -108,9 +112,9 @@ class Journey:
         return self._plan.forecast()
 
     @property
-    def generation_gone(self) -> bool:
-        """Whether a cell of the generation walked turned out not to exist any more."""
-        return self._gone
+    def gone(self) -> frozenset[Naming]:
+        """The registries whose generation, the one walked, turned out not to exist any more."""
+        return frozenset(self._gone)
 
     @property
     def standing(self) -> Standing:
@@ -140,6 +144,7 @@ class Journey:
             disposition = Disposition.LAPSED if name in self._walk.lapsed else Disposition.TIMED_OUT
             reason = f"no answer within {self._deadline.seconds * 1000:.0f} ms"
             outcomes[name] = Outcome(disposition, reason, round(self._deadline.seconds * 1000, 3))
+        lookups = self._lookups + self._trees.entered
         certificate = certify(
             walk=self._walk,
             standing=standing,
@@ -149,8 +154,8 @@ class Journey:
             arms=asking.arms,
             k=asking.question.k,
             nobody_covers=not self.tree.apex.generation,
-            as_of=self._as_of,
-            stale=self._stale,
+            as_of=min(self._as_of, self._trees.as_of),
+            stale=self._stale or self._trees.stale,
             coverage=self._relied(),
         )
         return Answer(
@@ -168,9 +173,7 @@ class Journey:
             tied_at_k=self._merge.tied_at_k(),
             certificate=certificate,
             networks=self._networks(standing, outcomes, neighbours),
-            walk=WalkReport(
-                self.tree.apex.generation, self._walk.cells_opened, self._lookups, len(self._walk.networks)
-            ),
+            walk=WalkReport(self.tree.apex.generation, self._walk.cells_opened, lookups, len(self._walk.networks)),
             synthesis=synthesise(
                 columns,
                 outcomes={name: asking.schema.outcomes[name] for name in asking.outcomes},
@@ -188,45 +191,48 @@ class Journey:
             for ask in steps.ask:
                 self._tasks.add(asyncio.create_task(self._ask(ask)))
             at_hand: list[Opened] = []
-            for address in steps.open:
-                looked = self._at_hand(address)
+            for path in steps.open:
+                looked = self._at_hand(path)
                 if looked is None:
-                    self._tasks.add(asyncio.create_task(self._look_up(address)))
+                    self._tasks.add(asyncio.create_task(self._look_up(path)))
                 else:
-                    at_hand.append((address, looked))
+                    at_hand.append((path, looked))
             if not at_hand:
                 return
             self._take_cells(at_hand)
 
-    def _at_hand(self, address: Address) -> Kept[Cell] | LookupFailed | None:
+    def _at_hand(self, path: Path) -> Kept[Cell] | LookupFailed | None:
         try:
-            return self._resolver.cached_cell(self.tree, address)
+            return self._trees.cached(path)
         except LookupFailed as error:
             return error
 
-    async def _look_up(self, address: Address) -> Opened:
+    async def _look_up(self, path: Path) -> Opened:
         self._lookups += 1
         try:
-            return address, await self._resolver.cell(self.tree, address, self._deadline.remaining())
+            return path, await self._trees.cell(path, self._deadline.remaining())
         except LookupFailed as error:
-            return address, error
+            return path, error
 
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
         self._within[ask.network] = ask.within
-        return await self._fanout.ask(self._asking.request(ask.network, ask.within), lapsed)
+        naming, name = self.tree.naming.owner(ask.network)
+        return await self._fanout.ask(ask.network, naming, self._asking.request(name, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
         opened = []
-        for address, looked in found:
-            self._plan.cell_done(address)
+        for path, looked in found:
+            self._plan.cell_done(path)
             if isinstance(looked, LookupFailed):
-                self._walk.could_not_open(address, looked.detail)
-                self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
+                self._walk.could_not_open(path, looked.detail)
+                naming = self._trees.naming(path)
+                if naming is not None and looked.where.get("rcode") == "NXDOMAIN":
+                    self._gone.add(naming)
             else:
                 self._as_of = min(self._as_of, looked.serial)
                 self._stale = self._stale or looked.stale
-                opened.append((address, looked.value))
+                opened.append((path, looked.value))
         self._walk.opened(opened)
 
     def _take_answer(self, answered: Answered) -> None:
@@ -313,6 +319,8 @@ class Journey:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:
             codes.append("lapsed")
+        if self._walk.outside:
+            codes.append("outside")
         if self._merge.tied_at_k():
             codes.append("ties")
         return [{"code": code, "text": WARNINGS[code]} for code in codes]

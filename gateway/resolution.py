@@ -7,13 +7,16 @@ Every bound is a lower bound on the distance from the question to any covered pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway.expectation import Array, Seen
-from registry.cell import Address, CellRecord
-from registry.region import Bounds
+from gateway.path import Path, address_of, apex_of
+from registry.cell import MAX_DEPTH, CellRecord, Naming
+from registry.region import Bounds, Region
+from registry.summary import contains
 
 
 class Cell:
@@ -56,23 +59,35 @@ class Cell:
 
 
 class Walk:
-    """One question's way through one generation of a domain's tree.
+    """One question's way through one generation of a domain's tree, and of the trees of registries that run parts.
+
+    Nothing behind a cell is nearer than the record that leads there says: so it is published, and only so much is
+    relied upon, whatever the cell itself says (docs/decisions/010-subtrees.md).
 
     Each record met is a row: how it is `seen` from the question, among it `lower` (m,), than which no packet behind
     it is nearer; counts (m, a) packets per arm; network (m,) the index into `networks`, or -1 for a cell; closed (m,)
     whether it is a cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
+    Networks of other registries stand in `networks` by their DNS names. outside: apexes of registries whose root
+    reaches beyond what is said of them.
     """
 
-    def __init__(self, query: Array, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, query: Array, arms: Sequence[str], wanted: Sequence[str] | None = None, naming: Naming | None = None
+    ) -> None:
+        """naming: of the registry that the walk starts at; needed where other registries run parts of the domain."""
         self._query = query
+        self._naming = naming
         self.arms = tuple(arms)
         self._wanted = wanted
-        self._row_of: dict[Address, int] = {}
-        self._address: list[Address | None] = []
+        self._row_of: dict[Path, int] = {}
+        self._path: list[Path | None] = []
+        self._stated: dict[str, Region] = {}
+        self._reasons: dict[int, str] = {}
         self._index_of: dict[str, int] = {}
+        self.outside: set[str] = set()
         self.networks: list[str] = []
         self.lapsed: set[str] = set()
-        self.unresolved: dict[Address, str] = {}
+        self.unresolved: dict[Path, str] = {}
         self.cells_opened = 0
         self.seen = Seen.nothing(len(query))
         self.counts: Array = np.zeros((0, len(self.arms)))
@@ -80,18 +95,24 @@ class Walk:
         self.closed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.failed: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
-    def opened(self, found: Sequence[tuple[Address, Cell]]) -> None:
+    def opened(self, found: Sequence[tuple[Path, Cell]]) -> None:
         """These cells have these records."""
         blocks = []
-        for address, cell in found:
-            self._close_no_more(address)
+        known = len(self._reasons)
+        for path, cell in found:
+            led = self._close_no_more(path)
             self.cells_opened += 1
+            if path and isinstance(path[-1], str) and not contains(self._stated[path[-1]], cell.actions, cell.bounds):
+                self.outside.add(path[-1])
             counts = cell.arms(self.arms, self._wanted)
             rows = np.flatnonzero(counts.any(axis=1))
             if not len(rows):
                 continue
-            network = np.array([self._met(cell.records[row]) for row in rows], dtype=np.int64)
-            blocks.append((cell.seen(self._query)[rows], counts[rows], network))
+            network = np.array([self._met(path, cell.records[row]) for row in rows], dtype=np.int64)
+            seen = cell.seen(self._query)[rows]
+            if led is not None:
+                seen = replace(seen, lower=np.maximum(seen.lower, self.lower[led]))
+            blocks.append((seen, counts[rows], network))
         if not blocks:
             return
         self.seen = Seen.joined([self.seen, *(seen for seen, _, _ in blocks)])
@@ -100,46 +121,68 @@ class Walk:
         self.network = np.concatenate([self.network, network])
         self.closed = np.concatenate([self.closed, network < 0])
         self.failed = np.concatenate([self.failed, np.zeros(len(network), dtype=np.bool_)])
+        for row in list(self._reasons)[known:]:  # refused without a look
+            self.closed[row], self.failed[row] = False, True
 
-    def could_not_open(self, address: Address, reason: str) -> None:
+    def could_not_open(self, path: Path, reason: str) -> None:
         """The cell is unresolved: it bounds what can be certified, and is never taken for empty."""
-        row = self._close_no_more(address)
+        row = self._close_no_more(path)
         if row is not None:
             self.failed[row] = True
-        self.unresolved[address] = reason
+            self._reasons[row] = reason
+        self.unresolved[path] = reason
 
-    def wanted(self, radius: Array) -> list[Address]:
+    def wanted(self, radius: Array) -> list[Path]:
         """Closed cells that may hold a packet within radius (a,) of some arm, nearest first."""
         if not self.cells_opened and () not in self.unresolved:
             return [()]
         rows = np.flatnonzero(self.closed & self.reaches(radius).any(axis=1))
         order = rows[np.argsort(self.lower[rows], kind="stable")]
-        return [address for row in order if (address := self._address[row]) is not None]
+        return [path for row in order if (path := self._path[row]) is not None]
 
     def reaches(self, radius: Array) -> npt.NDArray[np.bool_]:
         """(m, a): whether a row may hold a packet of the arm within radius (a,) of the question."""
         result: npt.NDArray[np.bool_] = (self.counts > 0) & (self.lower[:, None] <= radius[None, :])
         return result
 
-    def address(self, row: int) -> Address:
+    def path(self, row: int) -> Path:
         """The cell of a row that is one."""
-        address = self._address[row]
-        if address is None:
+        path = self._path[row]
+        if path is None:
             raise IndexError(f"row {row} is a network's region")
-        return address
+        return path
+
+    def reason(self, row: int) -> str | None:
+        """Why the cell of a row could not be opened."""
+        return self._reasons.get(row)
 
     @property
     def lower(self) -> Array:
         """(m,): no packet behind a row is nearer."""
         return self.seen.lower
 
-    def _met(self, record: CellRecord) -> int:
-        if record.child is not None:
-            self._row_of[record.child] = len(self._address)
-            self._address.append(record.child)
+    def _met(self, path: Path, record: CellRecord) -> int:
+        """A new row for a record of the cell at `path`: the network's index, -1 for a cell."""
+        if record.network is None:
+            row = len(self._path)
+            if record.apex is not None:
+                target: Path = (*path, record.apex)
+                refusal = self._refusal(path, record.apex)
+                self._stated.setdefault(record.apex, record.region)
+            else:
+                target = (*path[: len(path) - len(address_of(path))], *(record.child or ()))
+                refusal = None
+            if len(target) > MAX_DEPTH:
+                refusal = f"it lies deeper than {MAX_DEPTH} cells"
+            self._path.append(target)
+            if refusal is None:
+                self._row_of[target] = row
+            else:
+                self._reasons[row] = refusal
             return -1
-        self._address.append(None)
-        name = str(record.network)
+        self._path.append(None)
+        apex = apex_of(path)
+        name = record.network if apex is None else f"{record.network}.net.{apex}"
         if record.lapsed:
             self.lapsed.add(name)
         if name not in self._index_of:
@@ -147,8 +190,14 @@ class Walk:
             self.networks.append(name)
         return self._index_of[name]
 
-    def _close_no_more(self, address: Address) -> int | None:
-        row = self._row_of.pop(address, None)
+    def _refusal(self, path: Path, apex: str) -> str | None:
+        """Why the way does not go on from the cell at `path` to the registry at `apex`."""
+        if self._naming is None or apex == self._naming.apex or apex in path:
+            return f"it leads in a circle, to {apex} again"
+        return f"two records lead to {apex}" if apex in self._stated else None
+
+    def _close_no_more(self, path: Path) -> int | None:
+        row = self._row_of.pop(path, None)
         if row is not None:
             self.closed[row] = False
         return row

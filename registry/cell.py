@@ -75,6 +75,15 @@ class Naming:
             raise LookupFailed(f"a cell of {self.apex} points to its own apex: a referral to itself", name=lowered)
         return Naming(self.domain, origin)
 
+    def owner(self, network: str) -> tuple[Naming, str]:
+        """Where a network is published, and its name there. `network`: its name here, or its DNS name elsewhere.
+
+        >>> Naming("rice", "kindred.internal.").owner("java.net.rice.asia.kindred.internal.")
+        (Naming(domain='rice', origin='asia.kindred.internal.'), 'java')
+        """
+        name, net, apex = network.partition(".net.")
+        return (self.beyond(apex), name) if net else (self, network)
+
     def target(self, name: str) -> tuple[int, Address] | str:
         """What an SVCB target names: (generation, address) of a cell, or a network.
 

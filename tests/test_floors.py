@@ -9,9 +9,10 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("registry", "regional", "gateway")
 PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
-    "registry/tree.py", "registry/zone.py", "registry/record.py", "registry/responder.py",
+    "registry/tree.py", "registry/summary.py", "registry/cut.py", "registry/zone.py", "registry/record.py",
+    "registry/responder.py",
     "regional/packet.py", "regional/clustering.py",
-    "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
+    "gateway/path.py", "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
     "gateway/certificate.py", "gateway/synthesis.py", "gateway/kernel.py", "gateway/kaplan_meier.py",
 )  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "socket", "time", "selectors", "threading", "lmdb"}
