@@ -15,10 +15,10 @@ import yaml
 
 from benchmarks.federations import free_port
 from benchmarks.report import ROOT
+from gateway.candidates import Candidate
 from gateway.cli.deposit import deposit_all
 from gateway.cli.up import Processes
 from gateway.config import FederationConfig
-from gateway.merge import Candidate
 from gateway.question import Question
 from regional.loading import load
 from regional.packet import Packet, identity_digest

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from gateway.candidates import Candidate
 from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
-from gateway.merge import Candidate, Merge
+from gateway.merge import Merge
 from gateway.path import Path
 from gateway.plan import Plan
 from gateway.question import Mode
@@ -120,7 +121,7 @@ class Pool:
 class Asked:
     """What one simulated question came to. rounds: waits in a row; waves: those of them that asked networks."""
 
-    neighbours: list[Candidate]
+    neighbours: Sequence[Candidate]
     certificate: Certificate
     asked: frozenset[str]
     cells: int

@@ -27,12 +27,12 @@ from rich.rule import Rule
 from sklearn.neighbors import NearestNeighbors
 
 from gateway.answer import Answer
+from gateway.candidates import Candidate
 from gateway.cli.deposit import deposit_all
 from gateway.cli.render import show_answer, show_certificate, show_walk
 from gateway.cli.up import Processes
 from gateway.config import FederationConfig
 from gateway.federation import Federation
-from gateway.merge import Candidate
 from gateway.question import Question
 from regional.client import NetworkClient
 from regional.connections import Connections

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.candidates import Candidate
 from gateway.certificate import Certificate
 from gateway.disposition import Outcome
-from gateway.merge import Candidate
 from regional.packet import node_text
 
 VERSION = 1
@@ -65,6 +65,7 @@ class Answer:
     networks: Sequence[Asked]
     walk: WalkReport
     synthesis: Mapping[str, object]
+    balance: Sequence[Mapping[str, object]] = field(default_factory=tuple)
     warnings: Sequence[Mapping[str, str]] = field(default_factory=tuple)
 
     @property
@@ -96,6 +97,7 @@ class Answer:
                 "networks_met": self.walk.networks_met,
             },
             "synthesis": dict(self.synthesis),
+            "balance": list(self.balance),
             "neighbours": [_neighbour(each) for each in self.neighbours] if self.show_neighbours else None,
             "warnings": list(self.warnings),
         }

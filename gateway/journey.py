@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,12 +11,14 @@ import numpy as np
 
 from gateway.answer import Answer, Asked, WalkReport
 from gateway.asking import Asking
+from gateway.balance import balance
 from gateway.cache import Kept
+from gateway.candidates import Candidates
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.fanout import Answered, Fanout
-from gateway.merge import Candidate, Merge
+from gateway.merge import Merge
 from gateway.neighbours import Neighbours
 from gateway.outlook import Standing
 from gateway.path import Path
@@ -181,6 +184,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
             ),
+            balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
         )
 
@@ -269,12 +273,8 @@ class Journey:
             if each.serial
         ]
 
-    def _networks(
-        self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Sequence[Candidate]
-    ) -> list[Asked]:
-        contributed: dict[str, int] = {}
-        for candidate in neighbours:
-            contributed[candidate.network] = contributed.get(candidate.network, 0) + 1
+    def _networks(self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Candidates) -> list[Asked]:
+        contributed = Counter(neighbours.networks())
         radius = self._merge.radius()
         listed = []
         for row, name in enumerate(standing.names):
@@ -290,18 +290,20 @@ class Journey:
                     )
                     reason = f"{stop}; about {expected:.2g} of the neighbours are expected there"
                 outcome = Outcome(Disposition.SKIPPED, reason)
-            listed.append(Asked(name, outcome, contributed.get(name, 0)))
+            listed.append(Asked(name, outcome, contributed[name]))
         return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
 
-    def _columns(self, neighbours: Sequence[Candidate]) -> Neighbours:
+    def _columns(self, neighbours: Candidates) -> Neighbours:
         arms = self._asking.arms
+        details = neighbours.details()
         return Neighbours(
-            distance=np.sqrt(np.array([each.distance2 for each in neighbours], dtype=np.float64)),
-            action=tuple(each.packet.action or "" for each in neighbours),
-            network=tuple(each.network for each in neighbours),
-            node=tuple(each.packet.node for each in neighbours),
-            weight=np.array([each.packet.weight for each in neighbours], dtype=np.float64),
-            outcomes=tuple(each.packet.outcomes for each in neighbours),
+            distance=np.sqrt(neighbours.distance2),
+            points=neighbours.points(self._asking.schema.dimension),
+            action=neighbours.actions(),
+            network=neighbours.networks(),
+            node=neighbours.nodes(),
+            weight=np.array([each.weight for each in details], dtype=np.float64),
+            outcomes=tuple([each.outcomes for each in details]),
             size=np.ones(len(neighbours), dtype=np.int64),
             k=self._asking.question.k,
             per="action" if arms != ("",) else "all",

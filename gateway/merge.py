@@ -8,50 +8,43 @@ nearest of the parts are the K nearest of the whole.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from gateway.candidates import Candidates
 from regional.batch import Batch
-from regional.packet import Packet, identity_digest
+from regional.packet import identity_digest
 from registry.errors import PacketError
 from registry.region import Vector, squared_distances
 
 # A radius is sent as a distance, compared as a square: this share keeps rounding from losing a packet at exactly r.
 RADIUS_SLACK = 1e-12
 
-
-_Place = tuple[float, str, Batch, int]  # squared distance, network, what it sent, the row there
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """One neighbour: its packet and its squared distance."""
-
-    distance2: float
-    network: str
-    packet: Packet
+_Places = npt.NDArray[np.int64]  # of packets: the number of their batch and, in the lower bits, the row there
+_ROW_BITS = 32
+_ROW = (1 << _ROW_BITS) - 1
 
 
 class _Arm:
-    """The candidates of one arm that may still be among the K nearest: m rows of (squared distance, batch, row)."""
+    """The candidates of one arm that may still be among the K nearest: m squared distances and places."""
 
     def __init__(self, k: int) -> None:
         self._k = k
         self.distance2: Vector = np.zeros(0)
-        self.source: npt.NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
+        self.place: _Places = np.zeros(0, dtype=np.int64)
         self.kth2 = np.inf
 
-    def add(self, distance2: Vector, batch: int, rows: npt.NDArray[np.int64]) -> None:
-        near = distance2 <= self.kth2
-        source = np.stack([np.full(int(near.sum()), batch), rows[near]], axis=1)
-        self.distance2 = np.concatenate([self.distance2, distance2[near]])
-        self.source = np.concatenate([self.source, source])
-        if len(self.distance2) >= self._k:
-            self.kth2 = float(np.partition(self.distance2, self._k - 1)[self._k - 1])
-            keep = self.distance2 <= self.kth2
-            self.distance2, self.source = self.distance2[keep], self.source[keep]
+    def add(self, distance2: Vector, place: _Places) -> None:
+        if len(self.distance2):
+            near = distance2 <= self.kth2
+            distance2 = np.concatenate([self.distance2, distance2[near]])
+            place = np.concatenate([self.place, place[near]])
+        if len(distance2) >= self._k:
+            self.kth2 = float(np.partition(distance2, self._k - 1)[self._k - 1])
+            keep = distance2 <= self.kth2
+            distance2, place = distance2[keep], place[keep]
+        self.distance2, self.place = distance2, place
 
 
 class Merge:
@@ -70,20 +63,13 @@ class Merge:
         if not len(batch):
             return
         self._order.clear()
-        number = len(self._batches)
+        first = len(self._batches) << _ROW_BITS
         self._batches.append((network, batch, tied))
         distance2 = squared_distances(batch.fingerprints.astype(np.float64), self._query)
-        actions = np.array(batch.actions, dtype=object)
-        for name, arm in self._arms.items():
-            if name:
-                rows = np.flatnonzero(actions == name)
-            elif self._wanted is None:
-                rows = np.arange(len(batch))
-            else:
-                rows = np.flatnonzero([action in self._wanted for action in batch.actions])
-            if len(rows):
-                self._last[name][network] = (float(distance2[rows].max()), tied.get(name, 0))
-                arm.add(distance2[rows], number, rows)
+        for name, rows in self._rows(batch).items():
+            own = distance2 if rows is None else distance2[rows]
+            self._last[name][network] = (float(own.max()), tied.get(name, 0))
+            self._arms[name].add(own, np.arange(first, first + len(batch)) if rows is None else rows + first)
 
     def drop(self, network: str) -> None:
         """Take back what one network sent, as if it had not answered."""
@@ -95,12 +81,16 @@ class Merge:
 
     def faulty(self) -> tuple[str, str] | None:
         """A network of which a neighbour does not decode, and why; None where all are packets."""
+        rows: dict[int, list[int]] = {}
         for name in self._names:
-            for _, network, batch, row in self._ordered(name):
-                try:
-                    batch.packet(row)
-                except PacketError as error:
-                    return network, error.detail
+            for place in self._ordered(name)[1].tolist():
+                rows.setdefault(place >> _ROW_BITS, []).append(place & _ROW)
+        for number, own in rows.items():
+            network, batch, _ = self._batches[number]
+            try:
+                batch.read(own)
+            except PacketError as error:
+                return network, error.detail
         return None
 
     def count(self) -> int:
@@ -119,10 +109,11 @@ class Merge:
         """The nearest known of an arm, about K: per network its distances (m,) and offsets from the question (m, d)."""
         arm = self._arms[name]
         found = []
-        for number in np.unique(arm.source[:, 0]).tolist():
+        source = arm.place >> _ROW_BITS
+        for number in np.unique(source).tolist():
             network, batch, _ = self._batches[number]
-            of_batch = arm.source[:, 0] == number
-            points = batch.fingerprints[arm.source[of_batch, 1]].astype(np.float64)
+            of_batch = source == number
+            points = batch.fingerprints[arm.place[of_batch] & _ROW].astype(np.float64)
             found.append((network, np.sqrt(arm.distance2[of_batch]), points - self._query))
         return found
 
@@ -130,13 +121,16 @@ class Merge:
         """Per arm, the distance of the last packet that a network sent; 0 where it sent none."""
         return {name: float(np.sqrt(self._last[name].get(network, (0.0, 0))[0])) for name in self._names}
 
-    def nearest(self) -> list[Candidate]:
-        """The K nearest of every arm, arms in order, nearest first. Raises PacketError where `faulty` says so."""
-        return [
-            Candidate(distance2, network, batch.packet(row))
-            for name in self._names
-            for distance2, network, batch, row in self._ordered(name)
-        ]
+    def nearest(self) -> Candidates:
+        """The K nearest of every arm, arms in order, nearest first. Decode them with `faulty` before."""
+        ordered = [self._ordered(name) for name in self._names]
+        place = np.concatenate([place for _, place in ordered])
+        return Candidates(
+            np.concatenate([distance2 for distance2, _ in ordered]),
+            [(network, batch) for network, batch, _ in self._batches],
+            (place >> _ROW_BITS).tolist(),
+            (place & _ROW).tolist(),
+        )
 
     def kth(self, name: str) -> float | None:
         """The distance of the K-th neighbour of an arm, None while there are fewer."""
@@ -153,20 +147,43 @@ class Merge:
     def _clear(self) -> None:
         self._arms = {name: _Arm(self._k) for name in self._names}
         self._last: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in self._names}
-        self._order: dict[str, list[_Place]] = {}
+        self._order: dict[str, tuple[Vector, _Places]] = {}
 
-    def _ordered(self, name: str) -> list[_Place]:
-        """The K nearest of an arm, in the total order."""
+    def _rows(self, batch: Batch) -> dict[str, npt.NDArray[np.int64] | None]:
+        """The rows of a batch that are of each arm of which there are any; None for all."""
+        if self._names == ("",) and self._wanted is None:
+            return {"": None}
+        of_action: dict[str, list[int]] = {}
+        for row, action in enumerate(batch.actions):
+            of_action.setdefault(action, []).append(row)
+        if self._names == ("",):
+            wanted = self._wanted or frozenset()
+            all_rows = [row for action, rows in of_action.items() if action in wanted for row in rows]
+            return {"": np.array(sorted(all_rows), dtype=np.int64)} if all_rows else {}
+        return {name: np.array(of_action[name], dtype=np.int64) for name in self._names if name in of_action}
+
+    def _ordered(self, name: str) -> tuple[Vector, _Places]:
+        """Squared distances and places of the K nearest of an arm, in the total order."""
         if name not in self._order:
             arm = self._arms[name]
-            found = []
-            for distance2, (number, row) in zip(arm.distance2.tolist(), arm.source.tolist(), strict=True):
-                network, batch, _ = self._batches[number]
-                found.append((distance2, identity_digest(network, batch.nodes[row]), number, row))
-            found.sort()
-            nearest = [(d2, *self._batches[number][:2], row) for d2, _, number, row in found[: self._k]]
-            self._order[name] = nearest
+            order = np.argsort(arm.distance2, kind="stable")
+            distance2, place = arm.distance2[order], arm.place[order]
+            equal = distance2[1:] == distance2[:-1]
+            if equal.any():  # the order among equals is that of their digests
+                tied = np.zeros(len(distance2), dtype=np.bool_)
+                tied[1:] |= equal
+                tied[:-1] |= equal
+                at = np.flatnonzero(tied)
+                equals = zip(
+                    distance2[at].tolist(), map(self._digest, place[at].tolist()), place[at].tolist(), strict=True
+                )
+                place[at] = [each for _, _, each in sorted(equals)]
+            self._order[name] = distance2[: self._k], place[: self._k]
         return self._order[name]
+
+    def _digest(self, place: int) -> bytes:
+        network, batch, _ = self._batches[place >> _ROW_BITS]
+        return identity_digest(network, batch.nodes[place & _ROW])
 
     def _tied_beyond(self, name: str) -> int:
         arm = self._arms[name]
@@ -175,7 +192,7 @@ class Merge:
         at_kth = arm.distance2 == arm.kth2
         returned = self._k - int((~at_kth).sum())
         held: dict[str, int] = {}
-        for number in arm.source[at_kth, 0].tolist():
+        for number in (arm.place[at_kth] >> _ROW_BITS).tolist():
             network = self._batches[number][0]
             held[network] = held.get(network, 0) + 1
         for network, (last, n) in self._last[name].items():

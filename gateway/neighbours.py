@@ -25,7 +25,7 @@ NO_ACTION = ""
 class Neighbours:
     """n neighbours, each an atom, in the merge's total order, cut to the k nearest nodes per action or over all.
 
-    distance: (n,) float64, Euclidean distance to the question's fingerprint.
+    distance: (n,) float64, Euclidean distance to the question's fingerprint. points: (n, d) float64, fingerprints.
     action: what was done, NO_ACTION where nothing is named. network, node: whose packet it is.
     weight: (n,) float64 sample weights; of atoms of several nodes, their figures have their own. outcomes: name ->
     value; a name left out is as unknown as None. size: (n,) nodes in each atom, 1 where packets are released.
@@ -35,6 +35,7 @@ class Neighbours:
     """
 
     distance: Vector
+    points: Vector
     action: tuple[str, ...]
     network: tuple[str, ...]
     node: tuple[bytes, ...]
@@ -49,6 +50,7 @@ class Neighbours:
         n = len(self.action)
         columns = {
             "distance": self.distance.shape,
+            "points": self.points.shape[:1],
             "weight": self.weight.shape,
             "network": (len(self.network),),
             "node": (len(self.node),),

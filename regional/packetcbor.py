@@ -62,7 +62,7 @@ _TRUE, _FALSE, _NULL = b"\xf5", b"\xf4", b"\xf6"
 
 def bytes_head(length: int) -> bytes:
     """The head of a string of so many octets."""
-    return _head(2, length)
+    return _BYTES_HEADS[length]
 
 
 @lru_cache(maxsize=4096)

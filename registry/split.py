@@ -23,6 +23,7 @@ QUESTIONS = 128  # more of them made no better trees, only slower ones
 NEIGHBOURS = 50  # per action: the default K of a question
 CUTS = 7  # cuts tried per direction, beside the widest gap
 AXES = 2  # widest axes, and principal axes, tried as directions
+SAMPLED = 512  # regions on which a cut is chosen: on twice as many no better one was found
 PRIOR = 2.0  # weight, in questions, of the sides' extent: decides where few questions come
 
 
@@ -95,15 +96,16 @@ class Questions:
         noise = np.random.default_rng(0).standard_normal((len(chosen), d))
         point = geometry.centre[chosen] + noise * np.sqrt(geometry.var[chosen])
         squares = np.einsum("ij,ij->i", geometry.centre, geometry.centre) + geometry.var.sum(axis=1)
-        mean = np.einsum("ij,ij->i", point, point)[:, None] + squares - 2.0 * (point @ geometry.centre.T)
-        order = np.argsort(mean, axis=1, kind="stable")
-        held = np.cumsum(geometry.size[order], axis=1)
-        enough = np.minimum((held < NEIGHBOURS * max(actions, 1)).sum(axis=1), n - 1)
-        rows = np.arange(len(chosen))
-        return cls(point, np.maximum(mean[rows, order[rows, enough]], 0.0))
+        wanted = NEIGHBOURS * max(actions, 1)
+        radius2 = [
+            _reach(each @ each + squares - 2.0 * (geometry.centre @ each), geometry.size, wanted) for each in point
+        ]
+        return cls(point, np.array(radius2))
 
     def touching(self, asked: Indices, geometry: Geometry, members: Indices) -> Indices:
         """Those of `asked` that reach into the members' common ball and box."""
+        if not len(asked):
+            return asked
         centre, radius = geometry.ball(members)
         point = self.point[asked]
         offset = point - centre
@@ -115,26 +117,43 @@ class Questions:
         return reaching
 
 
+def _reach(square: Vector, size: Vector, wanted: int) -> float:
+    """Of squared distances (n,), the least within which `wanted` packets are; the greatest where there are fewer."""
+    few = min(len(square), wanted)  # a region holds one packet at least
+    near = np.argpartition(square, few - 1)[:few]
+    near = near[np.argsort(square[near], kind="stable")]
+    enough = int((np.cumsum(size[near]) < wanted).sum())
+    return max(float(square[near[min(enough, few - 1)]]), 0.0)
+
+
 def halve(geometry: Geometry, questions: Questions, members: Indices, asked: Indices, capacity: int) -> Halves:
     """Divide `members` (more than `capacity`) in two, neither empty, as the fewest questions follow both ways.
 
     Cuts are tried along principal axes, wide axes and the line between two means, mostly at multiples of
-    `capacity`, so that leaf cells come out full. Equal centres are divided by order, near the middle.
+    `capacity`, so that leaf cells come out full. Equal centres are divided by order, near the middle. Where there are
+    more than `SAMPLED`, the cut is chosen on that many of them, evenly taken.
     """
-    centred = geometry.centre[members] - geometry.centre[members].mean(axis=0)
-    lo, hi = geometry.lo[members], geometry.hi[members]
-    reaching = Questions(questions.point[asked], questions.radius2[asked])
     n = len(members)
-    best_cost, best_order, best_cut = np.inf, np.arange(n, dtype=np.intp), n // 2
-    for along in _directions(centred):
-        order = np.argsort(along, kind="stable")
-        cuts = _cuts(along[order], capacity)
-        costs = _costs(lo[order], hi[order], cuts, reaching, capacity)
-        at = int(costs.argmin())
-        if costs[at] < best_cost:
-            best_cost, best_order, best_cut = float(costs[at]), order, int(cuts[at])
-    ordered = members[best_order]
-    return ordered[:best_cut], ordered[best_cut:]
+    some = members if n <= SAMPLED else members[np.linspace(0, n - 1, SAMPLED).astype(np.intp)]
+    origin = geometry.centre[some].mean(axis=0)
+    centred = geometry.centre[some] - origin
+    directions = _directions(centred)
+    along = directions @ centred.T
+    order = np.argsort(along, axis=1, kind="stable")
+    ranked = np.take_along_axis(along, order, axis=1)
+    cuts = _cuts(ranked, capacity)
+    reaching = Questions(questions.point[asked], questions.radius2[asked])
+    costs = _costs(geometry.lo[some], geometry.hi[some], order, cuts, reaching, capacity)
+    best, at = divmod(int(costs.argmin()), cuts.shape[1])
+    cut = int(cuts[best, at])
+    if n == len(some):
+        ordered = members[order[best]]
+        return ordered[:cut], ordered[cut:]
+    coordinate = (geometry.centre[members] - origin) @ directions[best]
+    before = coordinate <= (ranked[best, cut - 1] + ranked[best, cut]) / 2.0
+    if before.all() or not before.any():
+        return members[: n // 2], members[n // 2 :]
+    return members[before], members[~before]
 
 
 def middle(geometry: Geometry, members: Indices) -> Halves:
@@ -144,65 +163,83 @@ def middle(geometry: Geometry, members: Indices) -> Halves:
     return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
 
 
-def _directions(centred: Vector) -> list[Vector]:
-    """Coordinates (n,) of centred (n, d) along each direction worth a try."""
+def _directions(centred: Vector) -> Vector:
+    """Directions (a, d) worth a try for centred (n, d)."""
     widest = np.argsort(-np.einsum("ij,ij->j", centred, centred), kind="stable")[:AXES]
-    return [*(centred @ _principal(centred, widest)).T, *centred[:, widest].T, centred @ _between_means(centred)]
+    axes = np.eye(centred.shape[1])[widest]
+    return np.concatenate([_principal(centred, axes), axes, _between_means(centred)[None, :]])
 
 
-def _principal(centred: Vector, start: Indices) -> Vector:
-    """About the first principal axes (d, m): four rounds of orthogonal iteration from the axes `start`.
+def _principal(centred: Vector, axes: Vector) -> Vector:
+    """About the first principal axes (m, d): four rounds of orthogonal iteration from `axes` (m, d).
 
     Near enough for a direction to try, at a small part of the cost of eigenvectors in many dimensions.
     """
-    axes = np.eye(centred.shape[1])[:, start]
     for _ in range(4):
-        axes = np.linalg.qr(centred.T @ (centred @ axes))[0]
+        axes = (axes @ centred.T) @ centred
+        for row in range(len(axes)):  # Gram and Schmidt: for so few rows quicker than a QR factorisation
+            axes[row] -= (axes[:row] @ axes[row]) @ axes[:row]
+            axes[row] /= np.sqrt(axes[row] @ axes[row]) or 1.0
     return axes
 
 
 def _between_means(centred: Vector) -> Vector:
     """The direction (d,) between the means of two clusters (Lloyd, six rounds, from two far points)."""
     first = centred[int(np.einsum("ij,ij->i", centred, centred).argmax())]
-    second = centred[int(((centred - first) ** 2).sum(axis=1).argmax())]
+    offset = centred - first
+    second = centred[int(np.einsum("ij,ij->i", offset, offset).argmax())]
     for _ in range(6):
         nearer = centred @ (first - second) > (first @ first - second @ second) / 2.0
-        if nearer.all() or not nearer.any():
+        held = int(np.count_nonzero(nearer))
+        if held in (0, len(centred)):
             break
-        first, second = centred[nearer].mean(axis=0), centred[~nearer].mean(axis=0)
+        total = nearer.astype(np.float64) @ centred
+        first, second = total / held, -total / (len(centred) - held)  # all of them together have the mean 0
     direction: Vector = first - second
     return direction
 
 
-def _cuts(along: Vector, capacity: int) -> Indices:
-    """Ascending places to cut n sorted coordinates: multiples of capacity from either end, and the widest gap."""
-    n = len(along)
+def _cuts(ranked: Vector, capacity: int) -> Indices:
+    """(a, m): places to cut n coordinates, sorted in each of a rows, ascending.
+
+    Multiples of capacity from either end, and the row's widest gap, which may be among them.
+    """
+    n = ranked.shape[1]
     step = max(1, -(-n // (capacity * (CUTS + 1)))) * capacity
-    places = {*range(step, n, step), *(n - place for place in range(step, n, step))}
+    places = sorted({*range(step, n, step), *(n - place for place in range(step, n, step))}) or [n // 2]
     margin = max(1, n // 16)
-    gaps = np.diff(along)[margin - 1 : n - margin]
-    if len(gaps):
-        places.add(int(gaps.argmax()) + margin)
-    return np.array(sorted(places), dtype=np.intp)
+    gaps = np.diff(ranked, axis=1)[:, margin - 1 : n - margin].argmax(axis=1) + margin
+    cuts = np.concatenate([np.tile(np.array(places, dtype=np.intp), (len(ranked), 1)), gaps[:, None]], axis=1)
+    cuts.sort(axis=1)
+    return cuts
 
 
-def _costs(lo: Vector, hi: Vector, cuts: Indices, asked: Questions, capacity: int) -> Vector:
-    """The cost of each cut of boxes lo, hi (n, d), in order: per side, leaf cells times (questions + prior)."""
-    starts = np.concatenate([np.zeros(1, dtype=np.intp), cuts])
-    floors, ceilings = np.minimum.reduceat(lo, starts), np.maximum.reduceat(hi, starts)
-    extent = float(((ceilings.max(axis=0) - floors.min(axis=0)) ** 2).sum()) or 1.0
-    total = np.zeros(len(cuts))
-    for side_lo, side_hi, held in (
-        (np.minimum.accumulate(floors)[:-1], np.maximum.accumulate(ceilings)[:-1], cuts),
-        (
-            np.minimum.accumulate(floors[::-1])[::-1][1:],
-            np.maximum.accumulate(ceilings[::-1])[::-1][1:],
-            len(lo) - cuts,
-        ),
-    ):
-        outside = np.maximum(np.maximum(side_lo[:, None] - asked.point, asked.point - side_hi[:, None]), 0.0)
-        touched = (np.einsum("ijk,ijk->ij", outside, outside) <= asked.radius2).sum(axis=1)
-        prior = PRIOR * ((side_hi - side_lo) ** 2).sum(axis=1) / extent
-        total += -(-held // capacity) * (touched + prior)
+def _costs(lo: Vector, hi: Vector, order: Indices, cuts: Indices, asked: Questions, capacity: int) -> Vector:
+    """(a, m): the cost of each cut of boxes lo, hi (n, d) put in `order` (a, n): per side, leaf cells times
+    (questions + prior).
+
+    Of two equal cuts the second may come out dearer than it is.
+    """
+    a, n = order.shape
+    starts = np.concatenate([np.zeros((a, 1), dtype=np.intp), cuts], axis=1)
+    flat = (starts + n * np.arange(a)[:, None]).ravel()
+    shape = (*starts.shape, lo.shape[1])
+    floors = np.minimum.reduceat(lo[order.ravel()], flat).reshape(shape)
+    ceilings = np.maximum.reduceat(hi[order.ravel()], flat).reshape(shape)
+    extent = float(((hi.max(axis=0) - lo.min(axis=0)) ** 2).sum()) or 1.0
+    side_lo = np.stack(
+        [np.minimum.accumulate(floors, axis=1)[:, :-1], np.minimum.accumulate(floors[:, ::-1], axis=1)[:, -2::-1]]
+    )
+    side_hi = np.stack(
+        [np.maximum.accumulate(ceilings, axis=1)[:, :-1], np.maximum.accumulate(ceilings[:, ::-1], axis=1)[:, -2::-1]]
+    )
+    touched = PRIOR * ((side_hi - side_lo) ** 2).sum(axis=3) / extent
+    if len(asked.point):
+        outside = np.maximum(side_lo[..., None, :] - asked.point, asked.point - side_hi[..., None, :])
+        np.maximum(outside, 0.0, out=outside)
+        touched += (np.einsum("...j,...j->...", outside, outside) <= asked.radius2).sum(axis=3)
+    held = np.stack([cuts, n - cuts])
+    total: Vector = (-(-held // capacity) * touched).sum(axis=0)
     # Among equals the cut nearest the middle: depth stays low where the geometry says nothing.
-    return total * (1.0 + 1e-9 * np.abs(2 * cuts - len(lo)) / len(lo))
+    total *= 1.0 + 1e-9 * np.abs(2 * cuts - n) / n
+    return total

@@ -8,7 +8,7 @@ leaf records side by side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -62,20 +62,31 @@ class _Builder:
         self.fanout = fanout
         self.halvings = halvings
         self.cells: dict[Address, tuple[CellRecord, ...]] = {}
+        self.lapsed = np.array([leaf.lapsed for leaf in leaves], dtype=np.bool_)
         self.geometry = Geometry.of([leaf.region for leaf in leaves])
         actions = {action for leaf in leaves for action in leaf.region.counts}
         self.questions = Questions.sample(self.geometry, len(actions))
 
-    def build(self, address: Address, members: Indices, asked: Indices) -> None:
-        """Write the cell of `members` and all below; `asked` are the sample questions that reach it."""
+    def build(self, address: Address, members: Indices, asked: Indices) -> Mapping[str, int]:
+        """Write the cell of `members` and all below, and return their counts per action.
+
+        asked: the sample questions that reach the cell.
+        """
+        self.cells[address] = ()  # parents stand before their children
         if len(members) <= self.capacity:
-            self.cells[address] = tuple(self.leaves[i] for i in members)
-            return
-        children, listed = self._parts(members, asked, even=self._tight(len(address), len(members)))
-        inner = [self._summary((*address, number), part) for number, (part, _) in enumerate(children)]
-        self.cells[address] = (*inner, *(self.leaves[i] for i in listed))
-        for number, (part, reached) in enumerate(children):
-            self.build((*address, number), part, reached)
+            counts: list[Mapping[str, int]] = []
+            inner: list[CellRecord] = []
+            own = [self.leaves[i] for i in members]
+        else:
+            children, listed = self._parts(members, asked, even=self._tight(len(address), len(members)))
+            counts = [self.build((*address, number), part, reached) for number, (part, reached) in enumerate(children)]
+            inner = [
+                self._summary((*address, number), part, held)
+                for number, ((part, _), held) in enumerate(zip(children, counts, strict=True))
+            ]
+            own = [self.leaves[i] for i in listed]
+        self.cells[address] = (*inner, *own)
+        return merge_counts([*counts, *(record.region.counts for record in own)])
 
     def _tight(self, depth: int, count: int) -> bool:
         """Whether the levels left at `depth` would be too few for `count` regions but for even divisions.
@@ -116,8 +127,8 @@ class _Builder:
             return 0.0
         return float(len(part)) if even else len(part) * (len(reached) + 0.5)
 
-    def _summary(self, address: Address, members: Indices) -> CellRecord:
-        """The record that stands for `members` in the parent cell.
+    def _summary(self, address: Address, members: Indices, held: Mapping[str, int]) -> CellRecord:
+        """The record that stands for `members`, which hold so many packets per action, in the parent cell.
 
         Counts are upper limits (round_up). var follows the law of total variance, exactly. spread does too, but
         takes a packet's offset from its own region's centre as uncorrelated across axes and with its length:
@@ -131,10 +142,9 @@ class _Builder:
         var = weight @ (geometry.var[members] + offset2)
         mean = geometry.var[members].sum(axis=1) + offset2.sum(axis=1)
         within = geometry.spread[members] + 4.0 * np.einsum("ij,ij->i", geometry.var[members], offset2)
-        counts = merge_counts(self.leaves[i].region.counts for i in members)
         region = Region(
             id=str(address[-1]),
-            counts={action: round_up(count) for action, count in counts.items()},
+            counts={action: round_up(count) for action, count in held.items()},
             centre=centre,
             radius=radius,
             lo=geometry.lo[members].min(axis=0),
@@ -142,4 +152,4 @@ class _Builder:
             var=var,
             spread=float(weight @ (within + (mean - weight @ mean) ** 2)),
         )
-        return CellRecord(region, child=address, lapsed=any(self.leaves[i].lapsed for i in members))
+        return CellRecord(region, child=address, lapsed=bool(self.lapsed[members].any()))

@@ -37,6 +37,8 @@ def show_answer(answer: Answer, console: Console) -> None:
         show_certificate(answer.certificate, console)
     for name, outcome in answer.synthesis.items():
         _show_outcome(name, outcome, console)  # type: ignore[arg-type]
+    for pair in answer.balance:
+        _show_balance(pair, console)
     for warning in answer.warnings:
         console.print(f"[yellow]! {escape(warning['text'])}[/yellow]", highlight=False)
     if answer.notice:
@@ -93,6 +95,16 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
     console.print(table)
     if outcome["verdict"]:
         console.print(f"  verdict: {outcome['verdict']}")
+
+
+def _show_balance(pair: Mapping[str, Any], console: Console) -> None:
+    worst = [each for each in pair["features"] if each["smd"] > each["chance"]][:3]
+    named = "".join(f"; {each['label']} {each['smd']:.2f} (chance {each['chance']:.2f})" for each in worst)
+    console.print(
+        f"balance of {escape(pair['action'])} and {escape(pair['minus'])}: {pair['beyond_chance']} of {pair['of']}"
+        f" features differ by more than chance{escape(named)}",
+        highlight=False,
+    )
 
 
 def show_walk(walked: Mapping[str, Any], console: Console) -> None:

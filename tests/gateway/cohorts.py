@@ -38,6 +38,7 @@ def neighbours(
     n = len(rows)
     return Neighbours(
         np.array(distance if distance is not None else [0.0] * n, np.float64),
+        np.zeros((n, 2)),
         tuple(action or ["a"] * n),
         tuple(network or ["north"] * n),
         tuple(i.to_bytes(4, "big") for i in range(n)),

@@ -71,6 +71,7 @@ def test_order_of_neighbours_does_not_matter_to_the_bit() -> None:
     order = np.random.default_rng(0).permutation(len(of))
     shuffled = Neighbours(
         of.distance[order],
+        of.points[order],
         tuple(of.action[i] for i in order),
         tuple(of.network[i] for i in order),
         tuple(of.node[i] for i in order),

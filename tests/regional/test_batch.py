@@ -107,3 +107,44 @@ def test_what_is_kept_must_be_a_packet() -> None:
     assert batch.packet(1).action == "a"
     with pytest.raises(PacketError, match="broke"):
         batch.packet(0)
+
+
+@given(st.data())
+def test_many_at_once_read_as_each_alone(data: st.DataObject) -> None:
+    """Octets of one packet changed, which may make it longer or shorter than it says: the others are not touched."""
+    made = data.draw(st.lists(packets, min_size=2, max_size=4, unique_by=lambda each: each.node))
+    raw = [bytearray(each.to_cbor()) for each in made]
+    changed = raw[data.draw(st.integers(0, len(raw) - 1))]
+    if data.draw(st.booleans()):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    changed.extend(data.draw(st.binary(max_size=3)))
+    sent = [bytes(each) for each in raw]
+    try:
+        alone = Batch.of(sent, HOME, D)
+    except PacketError:
+        return
+    together = Batch.of(sent, HOME, D)
+    try:
+        expected = [alone.details(row) for row in range(len(sent))]
+    except PacketError:
+        with pytest.raises(PacketError):
+            together.read(range(len(sent)))
+        return
+    together.read(range(len(sent)))
+    assert [together.details(row) for row in range(len(sent))] == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {6: np.nan}, {7: np.inf}, {11: -1.0}, {11: 1}, {11: None}, {10: {"": 1.0}}, {10: {"x" * 65: 1.0}}, {10: []},
+        {10: {3: 1.0}}, {10: {"a": np.inf}}, {10: {"a": [1.0, 1]}}, {10: {"a": True}}, {12: b"s" * 32},
+        {12: b"s" * 31, 13: b"s" * 64}, {14: True}, {15: 1.0},
+    ],
+)  # fmt: skip
+def test_one_that_breaks_a_rule_is_found_among_others(change: dict[int, object]) -> None:
+    octets = cbor2.dumps({**cbor2.loads(packet(node=b"n2").to_cbor()), **change})
+    batch = Batch.of([packet().to_cbor(), octets, packet(node=b"n3").to_cbor()], HOME, D)
+    batch.read([0, 2])
+    with pytest.raises(PacketError):
+        batch.read([0, 1, 2])

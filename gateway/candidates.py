@@ -1,0 +1,82 @@
+"""The neighbours found, in the merge's total order; each becomes a packet only where somebody looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from regional.batch import Batch
+from regional.details import Details
+from regional.packet import Packet
+from registry.region import Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One neighbour: its packet and its squared distance."""
+
+    distance2: float
+    network: str
+    packet: Packet
+
+
+class Candidates(Sequence[Candidate]):
+    """n neighbours as columns: distance2 (n,), and of each the batch that brought it and its row there.
+
+    sources: the networks with what each sent. number, row: (n,) places among these.
+    """
+
+    __slots__ = ("_number", "_row", "_sources", "distance2")
+
+    def __init__(
+        self, distance2: Vector, sources: Sequence[tuple[str, Batch]], number: Sequence[int], row: Sequence[int]
+    ) -> None:
+        self.distance2 = distance2
+        self._sources = sources
+        self._number = number
+        self._row = row
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Candidate]: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | list[Candidate]:
+        """Raises PacketError where the packet is none."""
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        network, batch = self._sources[self._number[index]]
+        return Candidate(float(self.distance2[index]), network, batch.packet(self._row[index]))
+
+    def networks(self) -> tuple[str, ...]:
+        """(n,) whose they are."""
+        names = [network for network, _ in self._sources]
+        return tuple([names[number] for number in self._number])
+
+    def nodes(self) -> tuple[bytes, ...]:
+        """(n,)."""
+        of = [batch.nodes for _, batch in self._sources]
+        return tuple([of[number][row] for number, row in zip(self._number, self._row, strict=True)])
+
+    def actions(self) -> tuple[str, ...]:
+        """(n,), "" for none."""
+        of = [batch.actions for _, batch in self._sources]
+        return tuple([of[number][row] for number, row in zip(self._number, self._row, strict=True)])
+
+    def points(self, d: int) -> Vector:
+        """(n, d) fingerprints."""
+        of = [batch.fingerprints for _, batch in self._sources]
+        rows = [of[number][row] for number, row in zip(self._number, self._row, strict=True)]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), d)
+
+    def details(self) -> list[Details]:
+        """(n,): what they have beside. Raises PacketError where one is no packet."""
+        of = [batch.details for _, batch in self._sources]
+        return [of[number](row) for number, row in zip(self._number, self._row, strict=True)]
