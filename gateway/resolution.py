@@ -16,7 +16,7 @@ from gateway.expectation import Array, Seen
 from gateway.path import Path, address_of, apex_of
 from registry.cell import MAX_DEPTH, CellRecord, Naming
 from registry.region import Bounds, Region
-from registry.summary import contains
+from registry.statement import contains
 
 
 class Cell:

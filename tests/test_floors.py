@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("registry", "regional", "gateway")
 PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
-    "registry/tree.py", "registry/summary.py", "registry/cut.py", "registry/zone.py", "registry/record.py",
+    "registry/tree.py", "registry/statement.py", "registry/cut.py", "registry/zone.py", "registry/record.py",
     "registry/responder.py",
     "regional/packet.py", "regional/clustering.py",
     "gateway/path.py", "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",

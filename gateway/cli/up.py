@@ -125,8 +125,9 @@ class Processes:
 
 
 def make_keys(config: FederationConfig) -> None:
-    """A key for every network that has none yet; for one machine, where the operator is everybody."""
-    for network in config.networks.values():
-        path = config.data_dir / "keys" / network.name
-        if network.key is None and not path.exists():
+    """A key for every network that has none yet, and for this registry as a member of others."""
+    own = [network.name for network in config.networks.values() if network.key is None]
+    for name in (*own, *(parent.name for parent in config.registry.parents.values())):
+        path = config.data_dir / "keys" / name
+        if not path.exists():
             SigningKey.create(path)

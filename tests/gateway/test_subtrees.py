@@ -21,7 +21,7 @@ from registry.cell import MAX_DEPTH, CellRecord, Naming
 from registry.errors import LookupFailed
 from registry.record import decode_cell, encode_cell
 from registry.region import Region, squared_distances
-from registry.summary import contains, summary_of
+from registry.statement import contains, summary_of
 from registry.texts import ApexText
 from registry.tree import build_tree
 

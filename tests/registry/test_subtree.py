@@ -21,7 +21,7 @@ from registry.journal import Journal
 from registry.publisher import Publisher
 from registry.record import decode, decode_cell, encode
 from registry.region import Bounds
-from registry.summary import contains, summary_of
+from registry.statement import contains, summary_of
 from registry.texts import ApexText
 
 HERE = Naming("crash.vehicles", ORIGIN)
