@@ -11,17 +11,25 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section
+from gateway.transferring import KeySection, SecondarySection, unknown_keys
+from registry.anchor import Anchors
+from registry.catalog import catalog_name
+from registry.clock import Clock
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
 from registry.schema import Schema
+from registry.source import Source
+from registry.tsig import TsigKey
 from registry.units import duration, size
 from registry.yamltext import YamlText, read_yaml, validate
 
@@ -36,6 +44,10 @@ def _whole_seconds(text: object) -> int:
 Ttl = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=1, le=2**31 - 1)]  # RFC 2181 section 8
 Bytes = Annotated[int, BeforeValidator(size), Field(gt=0)]
 Value = str | int | float | None
+
+
+def _ip(text: object) -> str:
+    return str(ip_address(str(text)))
 
 
 class TtlSection(Section):
@@ -58,6 +70,15 @@ class RegistrySection(Section):
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    keys: Mapping[Name, KeySection] = {}
+    secondaries: Mapping[Name, SecondarySection] = {}
+    ds: Path | None = None
+    addresses: Annotated[list[Annotated[str, BeforeValidator(_ip)]], Field(min_length=1)] | None = None
+
+    @property
+    def top(self) -> str:
+        """The registry's topmost zone."""
+        return f"{self.zone}.{self.origin}" if self.zone else self.origin
 
 
 class DomainSection(Section):
@@ -86,6 +107,7 @@ class NetworkSection(Section):
 
 class GatewaySection(Section):
     listen: Address
+    resolver: ResolverSection = ResolverSection()
     deadline: Seconds = 1.0
     cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -143,6 +165,33 @@ class FederationConfig:
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
         return {name: Schema.from_yaml(self._here / section.schema_) for name, section in self.domains.items()}
+
+    def keys(self) -> dict[str, TsigKey]:
+        """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
+        return {name: self._key(name) for name in self.registry.keys}
+
+    def _key(self, name: str) -> TsigKey:
+        try:
+            return self.registry.keys[name].key(name, self._here)
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: {error.detail}") from None
+
+    def source(self, clock: Clock) -> Source:
+        """Who carries the registry's records to the gateway, started. Raises ConfigError."""
+        resolver = self.gateway.resolver
+        key = self._key(resolver.key) if resolver.key is not None else None
+        anchors = None if resolver.anchor is None else Anchors.from_file(self._here / resolver.anchor[len("file:") :])
+        zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
+        return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
+
+    @property
+    def ds_file(self) -> Path | None:
+        """Where the DS records of signed domains are kept."""
+        return None if self.registry.ds is None else self._here / self.registry.ds
+
+    def secret_files(self) -> list[Path]:
+        """Where those of the keys are kept that are kept in files."""
+        return [path for each in self.registry.keys.values() if (path := each.file(self._here)) is not None]
 
     def schemas(self) -> dict[str, Schema]:
         """The schema of every domain. Raises SchemaError."""
@@ -219,7 +268,16 @@ class FederationConfig:
 
 def _check(parsed: _File) -> list[Fault]:
     """What does not fit together in a file of the right form."""
-    return list(faults(parsed.registry, list(parsed.domains)))
+    return [
+        *faults(parsed.registry, list(parsed.domains)),
+        *unknown_keys(parsed.registry.keys, parsed.registry.secondaries),
+        *_unknown_key(parsed),
+        *(
+            (("domains", domain), f"{catalog_name(parsed.registry.top)} is the catalog of zones; choose another name")
+            for domain in parsed.domains
+            if f".{domain}.{parsed.registry.origin}".endswith(f".{catalog_name(parsed.registry.top)}")
+        ),
+    ]
 
 
 def _label(value: Value) -> str:
@@ -228,3 +286,11 @@ def _label(value: Value) -> str:
         return "unknown"
     text = str(value).removesuffix(".0").lower()
     return re.sub(r"[^a-z0-9]+", "-", text.replace("+", " plus")).strip("-") or "unknown"
+
+
+def _unknown_key(parsed: _File) -> list[Fault]:
+    name = parsed.gateway.resolver.key
+    if name is None or name in parsed.registry.keys:
+        return []
+    known = ", ".join(parsed.registry.keys) or "none yet"
+    return [(("gateway", "resolver", "key"), f"{name!r} is not among registry.keys: {known}")]

@@ -65,7 +65,7 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         async with Connections() as connections:
-            lookups = Lookups(settings.registry.dns.host, settings.registry.dns.port, clock)
+            lookups = Lookups(settings.source(clock))
             federation = cls(
                 schemas=settings.schemas(),
                 origin=settings.registry.origin,

@@ -16,16 +16,16 @@ _TTL = 0  # section 4.1: nobody is to keep them
 _NOBODY = "invalid."
 
 
-def catalog_name(origin: str) -> str:
-    """The catalog's own name; no domain of the origin may be called so."""
-    return f"{LABEL}.{origin}"
+def catalog_name(top: str) -> str:
+    """The catalog's own name, below the registry's topmost zone; no domain may be called so."""
+    return f"{LABEL}.{top}"
 
 
-def catalog_zone(origin: str, apexes: Iterable[str], serial: int, ttls: Ttls) -> Zone:
+def catalog_zone(top: str, apexes: Iterable[str], serial: int, ttls: Ttls) -> Zone:
     """The catalog of the zones at `apexes`. A member's label depends on its name alone, so it stays the same."""
     timers = (serial, ttls.soa_refresh, ttls.soa_retry, ttls.soa_expire, _TTL)
     soa = soa_rdata(_NOBODY, _NOBODY, timers)
-    top: Node = (rrset(SOA, _TTL, [soa]), rrset(NS, _TTL, [name_to_wire(_NOBODY)]))
+    node: Node = (rrset(SOA, _TTL, [soa]), rrset(NS, _TTL, [name_to_wire(_NOBODY)]))
     version = b"\x07version"
     zones = b"\x05zones"
     members: dict[bytes, Node] = {zones: ()}
@@ -34,8 +34,8 @@ def catalog_zone(origin: str, apexes: Iterable[str], serial: int, ttls: Ttls) ->
         label = hashlib.sha256(target).hexdigest()[:32].encode()
         members[bytes([len(label)]) + label + zones] = (rrset(PTR, _TTL, [target]),)
     branches: dict[bytes, Branch] = {
-        b"": {b"": top},
+        b"": {b"": node},
         version: {version: (rrset(TXT, _TTL, [txt_rdata([_SCHEMA_VERSION])]),)},
         zones: members,
     }
-    return Zone(catalog_name(origin), serial, soa, replace(ttls, apex=_TTL, soa_minimum=_TTL), branches, {})
+    return Zone(catalog_name(top), serial, soa, replace(ttls, apex=_TTL, soa_minimum=_TTL), branches, {})

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from registry.errors import LookupFailed
 from registry.wire import (
+    AA,
+    AAAA,
+    CD,
     HEADER,
     IN,
     MAX_TTL,
+    MAX_UDP,
+    NS,
     OPCODE_MASK,
+    OPT,
     QR,
     QUESTION_POINTER,
     RCODES,
+    RD,
     RRSIG,
     SOA,
     TC,
+    A,
     labels_to_text,
     name_at,
     name_to_wire,
@@ -29,10 +39,32 @@ _RECORD = struct.Struct("!HHIH")
 _SOA_NUMBERS = struct.Struct("!IIIII")
 
 
+_CNAME, _PTR, _MX, _DNAME = 5, 12, 15, 39
+
+Query = Callable[[int, bytes], bytes]  # the message of an id and a question section
+
+_DNSSEC_OK = 0x8000
+_OPT = b"\0" + _RECORD.pack(OPT, MAX_UDP, 0, 0)
+_OPT_DNSSEC = b"\0" + _RECORD.pack(OPT, MAX_UDP, _DNSSEC_OK, 0)
+
+
 class Records(NamedTuple):
-    """An RRset as received. ttl: seconds, the least of its records (RFC 2181 section 5.2)."""
+    """An RRset as received. ttl: seconds, the least of its records (RFC 2181 section 5.2).
+
+    signatures: RDATA of the RRSIG records that cover it, where they were asked for.
+    """
 
     rdatas: tuple[bytes, ...]
+    ttl: int
+    signatures: tuple[bytes, ...] = ()
+
+
+class Referral(NamedTuple):
+    """Who is said to serve the zone at `cut`. Names in wire form; addresses in text, as the message gives them."""
+
+    cut: bytes
+    hosts: tuple[bytes, ...]
+    addresses: Mapping[bytes, tuple[str, ...]]
     ttl: int
 
 
@@ -41,24 +73,109 @@ def question(name: str, rtype: int) -> bytes:
     return name_to_wire(name) + _TYPE_CLASS.pack(rtype, IN)
 
 
-def query(ident: int, asked: bytes) -> bytes:
-    """A query without recursion for a question section."""
-    return _HEADER.pack(ident, 0, 1, 0, 0, 0) + asked
+def question_of(name: bytes, rtype: int) -> bytes:
+    """The question section for `name` (wire form, lower case) and type, class IN."""
+    return name + _TYPE_CLASS.pack(rtype, IN)
 
 
-def records(message: bytes, asked: bytes) -> Records:
-    """The RRset that `message` answers the question section `asked` with.
+def type_of(asked: bytes) -> int:
+    """The type that a question section asks for."""
+    return int.from_bytes(asked[-4:-2], "big")
+
+
+def query(ident: int, asked: bytes, *, dnssec: bool = False) -> bytes:
+    """A query without recursion for a question section. dnssec: signatures are wanted too (RFC 4035 section 3.2.1)."""
+    return _HEADER.pack(ident, 0, 1, 0, 0, dnssec) + asked + (_OPT_DNSSEC if dnssec else b"")
+
+
+def recursive_query(ident: int, asked: bytes, *, dnssec: bool = False) -> bytes:
+    """A query with recursion, which takes what is sane over UDP. dnssec: and signatures, unchecked: they are checked
+    here (RFC 6840 section 5.9)."""
+    flags = RD | CD if dnssec else RD
+    return _HEADER.pack(ident, flags, 1, 0, 0, 1) + asked + (_OPT_DNSSEC if dnssec else _OPT)
+
+
+def is_cut(message: bytes) -> bool:
+    """Whether the message did not fit, and is to be asked for over TCP."""
+    return len(message) >= HEADER and bool(int.from_bytes(message[2:4], "big") & TC)
+
+
+def records(message: bytes, asked: bytes, *, authoritative: bool = False) -> Records:
+    """The RRset that `message` answers the question section `asked` with; authoritative: as its own, or not at all.
 
     Raises LookupFailed: with `rcode` NXDOMAIN or NODATA (and `ttl_s`, how long that holds, where the message
-    says so), with the server's own, or with rcode GARBAGE for what is no answer to `asked`.
+    says so), with the server's own, REFERRAL for one who says to ask others, LAME for one who is no authority where
+    one is due, or with rcode GARBAGE for what is no answer to `asked`.
     """
     try:
-        return _records(message, asked)
+        return _records(message, asked, authoritative)
     except (IndexError, struct.error, ValueError) as error:
         raise _garbage(asked, str(error)) from None
 
 
-def _records(message: bytes, asked: bytes) -> Records:
+def referral(message: bytes, asked: bytes) -> Referral | None:
+    """Where `message` says to ask; None where it is no referral. Raises LookupFailed (GARBAGE)."""
+    try:
+        return _referral(message, asked)
+    except (IndexError, struct.error, ValueError) as error:
+        raise _garbage(asked, str(error)) from None
+
+
+def start_of_authority(message: bytes, asked: bytes) -> tuple[bytes, int]:
+    """Apex (wire form) and serial of the zone that answers, out of the SOA that it answers with or that stands beside
+    a negative answer. Raises LookupFailed (GARBAGE)."""
+    try:
+        for section, owner, rtype, _, start, end in _sections(message, asked):
+            if rtype == SOA and section < 2:
+                return owner, soa_numbers(message[start:end])[0]
+    except (IndexError, struct.error, ValueError) as error:
+        raise _garbage(asked, str(error)) from None
+    raise _garbage(asked, "it has no SOA")
+
+
+def _sections(message: bytes, asked: bytes) -> Iterator[tuple[int, bytes, int, int, int, int]]:
+    """Section (0 answer, 1 authority, 2 additional), owner, type, TTL, and where its RDATA starts and ends, of each
+    record of class IN."""
+    _, _, questions, *counts = _HEADER.unpack_from(message)
+    position = HEADER + len(asked)
+    if questions != 1 or message[HEADER:position].lower() != asked:
+        raise ValueError("it answers another question")
+    for section, count in enumerate(counts):
+        for _ in range(count):
+            start = position
+            position = skip_name(message, position)
+            rtype, rclass, ttl, length = _RECORD.unpack_from(message, position)
+            position += _RECORD.size + length
+            if position > len(message):
+                raise ValueError("it has a record cut short")
+            if rclass == IN:
+                owner = name_at(message, start)
+                yield section, owner, rtype, ttl if ttl <= MAX_TTL else 0, position - length, position
+
+
+def _referral(message: bytes, asked: bytes) -> Referral | None:
+    _, flags, _, answers, _, _ = _HEADER.unpack_from(message)
+    if flags & (0xF | AA | TC) or answers or not flags & QR:
+        return None
+    cut: bytes | None = None
+    hosts: list[bytes] = []
+    addresses: dict[bytes, tuple[str, ...]] = {}
+    least = MAX_TTL
+    for section, owner, rtype, ttl, start, end in _sections(message, asked):
+        if section == 1 and rtype == SOA:
+            return None
+        if section == 1 and rtype == NS:
+            if cut not in (None, owner):
+                raise ValueError("it refers to two zones at once")
+            cut = owner
+            hosts.append(name_at(message, start))
+            least = min(least, ttl)
+        elif section == 2 and rtype in (A, AAAA):
+            addresses[owner] = (*addresses.get(owner, ()), str(ipaddress.ip_address(message[start:end])))
+    return None if cut is None else Referral(cut, tuple(hosts), addresses, least)
+
+
+def _records(message: bytes, asked: bytes, authoritative: bool) -> Records:
     _, flags, questions, answers, authorities, _ = _HEADER.unpack_from(message)
     rcode = flags & 0xF
     if not flags & QR or flags & OPCODE_MASK:
@@ -71,20 +188,25 @@ def _records(message: bytes, asked: bytes) -> Records:
         raise ValueError("it answers another question")
     if flags & TC:
         raise ValueError("it is cut short")
-    rdatas, ttl, position = _answers(message, asked, end, answers)
-    if rcode == 0 and rdatas:
-        return Records(tuple(rdatas), ttl)
-    if rdatas:
+    found, position = _answers(message, asked, end, answers)
+    if authoritative and not flags & AA:
+        if rcode == 0 and not answers and _referral(message, asked) is not None:
+            raise LookupFailed(f"the name server refers to others for {_shown(asked)}", rcode="REFERRAL")
+        raise LookupFailed(f"the name server is no authority for {_shown(asked)}", rcode="LAME")
+    if rcode == 0 and found.rdatas:
+        return found
+    if found.rdatas:
         raise ValueError("it has records of a name that it says does not exist")
     name = "NXDOMAIN" if rcode == 3 else "NODATA"
     holds = _negative_ttl(message, position, authorities)
     raise LookupFailed(f"the name server has no such record: {name} for {_shown(asked)}", rcode=name, ttl_s=holds)
 
 
-def _answers(message: bytes, asked: bytes, position: int, count: int) -> tuple[list[bytes], int, int]:
-    """RDATA of the answer section's records, their least TTL, where the section ends."""
-    rtype = int.from_bytes(asked[-4:-2], "big")
+def _answers(message: bytes, asked: bytes, position: int, count: int) -> tuple[Records, int]:
+    """The answer section's records, and where the section ends."""
+    rtype = type_of(asked)
     rdatas = []
+    signatures = []
     least = MAX_TTL
     for _ in range(count):
         start = position
@@ -99,11 +221,13 @@ def _answers(message: bytes, asked: bytes, position: int, count: int) -> tuple[l
         if position > len(message) or rclass != IN:
             raise ValueError("it has a record cut short, or of another class")
         if found == rtype:
-            rdatas.append(message[position - length : position])
+            rdatas.append(uncompressed(message, rtype, position - length, position))
             least = min(least, ttl if ttl <= MAX_TTL else 0)
         elif found != RRSIG:
             raise ValueError(f"it has a record of type {found} beside the ones asked for")
-    return rdatas, least, position
+        elif message[position - length : position - length + 2] == asked[-4:-2]:
+            signatures.append(message[position - length : position])
+    return Records(tuple(rdatas), least, tuple(signatures)), position
 
 
 def _negative_ttl(message: bytes, position: int, count: int) -> int:
@@ -123,6 +247,18 @@ def soa_numbers(rdata: bytes) -> tuple[int, int, int, int, int]:
         raise struct.error("an SOA record cut short")
     serial, refresh, retry, expire, minimum = _SOA_NUMBERS.unpack(rdata[-_SOA_NUMBERS.size :])
     return serial, refresh, retry, expire, minimum
+
+
+def uncompressed(message: bytes, rtype: int, start: int, end: int) -> bytes:
+    """RDATA with the names in it spelled out, in those types whose names may be compressed (RFC 3597 section 4)."""
+    if rtype == SOA:
+        middle = skip_name(message, start)
+        return name_at(message, start) + name_at(message, middle) + message[skip_name(message, middle) : end]
+    if rtype in (NS, _CNAME, _PTR, _DNAME):
+        return name_at(message, start)
+    if rtype == _MX:
+        return message[start : start + 2] + name_at(message, start + 2)
+    return message[start:end]
 
 
 def txt_strings(rdata: bytes) -> tuple[bytes, ...]:

@@ -23,6 +23,7 @@ from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
 from registry.journal import Journal
+from registry.signing import DsRecords, with_ds
 from registry.zone import Ttls, ZoneSet, origin_zone
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ class Publisher:
         addresses: Sequence[str] = ("127.0.0.1",),
         zone: str = "",
         delegations: Sequence[Cut] = (),
+        ds: Callable[[], DsRecords] = dict,
     ) -> None:
-        """addresses: of the name server, for the topmost zone's glue.
+        """addresses: of the name server, for the topmost zone's glue. ds: the DS records of domains that are signed.
 
         zone: what of the origin this registry serves, where that is not all: every domain lies below it.
         delegations: names below the topmost zone that other registries serve.
@@ -94,6 +96,7 @@ class Publisher:
         self._top = f"{zone}.{enrolment.origin}" if zone else enrolment.origin
         self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
         self._delegations = tuple(delegations)
+        self._ds = ds
         self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
         domains = tuple(enrolment.domains)
         self._shelves = {
@@ -243,7 +246,8 @@ class Publisher:
             edition = editions.get(name, shelf.edition)
             if edition is not None:
                 zones.append(edition.zone)
-        before, self._zones = self._zones, ZoneSet(zones)
+        records = self._ds()
+        before, self._zones = self._zones, ZoneSet(with_ds(zone, records) for zone in zones)
         changed = [(before.by_apex.get(apex), zone) for apex, zone in self._zones.by_apex.items()]
         stepped = [(old, zone) for old, zone in changed if old is not zone]
         for old, zone in stepped:

@@ -10,16 +10,16 @@ from functools import lru_cache
 
 from registry.errors import ConfigError, LookupFailed
 
-A, NS, SOA, PTR, HINFO, TXT, AAAA, OPT, DS, RRSIG, SVCB, URI = 1, 2, 6, 12, 13, 16, 28, 41, 43, 46, 64, 256
+A, NS, SOA, PTR, HINFO, TXT, AAAA, OPT, DS, RRSIG, DNSKEY, SVCB, URI = 1, 2, 6, 12, 13, 16, 28, 41, 43, 46, 48, 64, 256
 TSIG, IXFR, AXFR, ANY = 250, 251, 252, 255
 IN = 1
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 NOTAUTH = 9  # RFC 2136; also of a signature that does not hold (RFC 8945)
 BADVERS = 16
-RCODES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH"}
+RCODES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
-QR, AA, TC, RD = 0x8000, 0x0400, 0x0200, 0x0100
+QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
 OPCODE_MASK = 0x7800
 NOTIFY = 0x2000  # opcode 4, in its place among the flags (RFC 1996)
 

@@ -10,7 +10,7 @@ FLOORS = ("registry", "regional", "gateway")
 PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
     "registry/tree.py", "registry/statement.py", "registry/cut.py", "registry/zone.py", "registry/record.py",
-    "registry/responder.py",
+    "registry/responder.py", "registry/delegation.py", "registry/message.py",
     "regional/packet.py", "regional/clustering.py",
     "gateway/path.py", "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
     "gateway/certificate.py", "gateway/synthesis.py", "gateway/kernel.py", "gateway/kaplan_meier.py",

@@ -7,27 +7,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
-import numpy as np
-
+from gateway.cli.members import members, memberships
 from gateway.cli.running import add_attached, serving, until_signal
-from gateway.config import FederationConfig, NetworkConfig
-from gateway.hierarchy import ParentSection, SubtreeSection
-from registry.cell import Naming
-from registry.client import RegistryClient
+from gateway.config import FederationConfig
+from registry.catalog import catalog_zone
 from registry.clock import Clock, SystemClock
-from registry.enrolment import DomainEntry, Enrolment, Member
-from registry.errors import ConfigError
-from registry.fingerprint import encode
-from registry.grant import Ball, Grant
+from registry.enrolment import DomainEntry, Enrolment
 from registry.journal import Journal
-from registry.keys import SigningKey, public_from_text
-from registry.lease import Lease
-from registry.membership import Membership
 from registry.nameserver import NameServer
+from registry.notify import Notifier
+from registry.primary import Primary
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
-from registry.zone import Ttls
+from registry.signing import DsFile
+from registry.wire import name_to_wire
+from registry.zone import Ttls, Zone, ZoneSet
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -60,9 +54,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
     ttls = Ttls(apex=ttl.apex, cell=ttl.cell, endpoint=ttl.endpoint, soa_minimum=ttl.negative)
     journal = Journal(config.data_dir / "registry")
     try:
-        members = [_member(config, each) for each in config.networks.values()]
-        members += [_subtree(config, name, each) for name, each in section.subtrees.items()]
-        enrolment = Enrolment(domains, members, journal, clock, section.origin)
+        enrolment = Enrolment(domains, members(config), journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
         publisher = Publisher(
             enrolment,
@@ -70,26 +62,56 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             clock,
             ttls,
             times,
-            addresses=(section.dns.host,),
+            addresses=section.addresses or (section.dns.host,),
             zone=section.zone or "",
             delegations=config.cuts(),
+            ds=DsFile(config.ds_file).records if config.ds_file is not None else dict,
         )
         await _first_publication(publisher)
-        server = NameServer(publisher.zones, section.dns.host, section.dns.port)
+        catalog = _catalog(publisher.zones(), section.top, ttls)
+        primary = Primary(
+            publisher.zones, clock, config.keys().values(), publisher.history.since, lambda: ZoneSet([catalog])
+        )
+        server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary)
         await server.start()
         try:
-            async with aiohttp.ClientSession() as session:
-                memberships = [
-                    _membership(config, domain, parent, session, enrolment, publisher, clock)
-                    for domain, parent in section.parents.items()
-                ]
-                app = registry_app(enrolment, publisher, clock, memberships=memberships)
-                async with serving(app, section.http):
-                    yield publisher
+            async with (
+                _notifying(config, publisher, catalog, clock),
+                memberships(config, enrolment, publisher, clock) as parents,
+                serving(registry_app(enrolment, publisher, clock, memberships=parents), section.http),
+            ):
+                yield publisher
         finally:
             await server.close()
     finally:
         journal.close()
+
+
+def _catalog(zones: ZoneSet, top: str, ttls: Ttls) -> Zone:
+    """It changes only when the registry is started with other domains, so it takes the serial of that time."""
+    serial = max(zone.serial for zone in zones.by_apex.values())
+    return catalog_zone(top, [zone.apex for zone in zones.by_apex.values()], serial, ttls)
+
+
+@asynccontextmanager
+async def _notifying(
+    config: FederationConfig, publisher: Publisher, catalog: Zone, clock: Clock
+) -> AsyncIterator[Notifier]:
+    """The secondaries are told of every zone now, and then of what is published."""
+
+    def zone(apex: str) -> Zone | None:
+        return catalog if apex == catalog.apex else publisher.zones().by_apex.get(name_to_wire(apex))
+
+    keys = config.keys()
+    secondaries = [each.secondary(name, keys) for name, each in config.registry.secondaries.items()]
+    notifier = Notifier(secondaries, zone, clock)
+    notifier.tell([catalog.apex, *(each.apex for each in publisher.zones().by_apex.values())])
+    publisher.on_published.append(notifier.tell)
+    try:
+        yield notifier
+    finally:
+        publisher.on_published.remove(notifier.tell)
+        await notifier.close()
 
 
 async def _first_publication(publisher: Publisher) -> None:
@@ -98,48 +120,3 @@ async def _first_publication(publisher: Publisher) -> None:
     while wait_s > 0:
         await asyncio.sleep(wait_s)  # the clock has to pass the last serial
         wait_s = await publisher.tick()
-
-
-def _member(config: FederationConfig, network: NetworkConfig) -> Member:
-    """The operator's word on a network: its key is in federation.yaml, or in data_dir/keys/NAME.pub."""
-    key = _public_key(config, f"networks.{network.name}", network.name, network.key)
-    return Member(network.name, network.domain, key, (network.endpoint,), network.engine)
-
-
-def _subtree(config: FederationConfig, name: str, section: SubtreeSection) -> Member:
-    """The operator's word on a registry that runs a part of a domain. Raises SituationError for an unusable bound."""
-    key = _public_key(config, f"registry.subtrees.{name}", name, section.key)
-    ball = None
-    if section.within is not None:
-        centre = encode(config.schemas()[section.domain], section.within.situation).astype(np.float64)
-        ball = Ball(centre, section.within.radius)
-    return Member(name, section.domain, key, (), "registry", Grant(f"{section.domain}.{section.origin}", ball))
-
-
-def _membership(
-    config: FederationConfig,
-    domain: str,
-    parent: ParentSection,
-    session: aiohttp.ClientSession,
-    enrolment: Enrolment,
-    publisher: Publisher,
-    clock: Clock,
-) -> Membership:
-    """What keeps this registry a member of its parent; its key is in data_dir/keys/NAME."""
-    key = SigningKey.from_file(config.data_dir / "keys" / parent.name)
-    client = RegistryClient(session, f"http://{parent.registry}")
-    lease = Lease(client, domain, parent.name, key, clock, config.registry.lease)
-    return Membership(parent.name, Naming(domain, config.registry.origin), enrolment, publisher, lease, clock)
-
-
-def _public_key(config: FederationConfig, place: str, name: str, text: str | None) -> bytes:
-    if text is None:
-        path = config.data_dir / "keys" / f"{name}.pub"
-        try:
-            text = path.read_text("ascii")
-        except OSError:
-            raise ConfigError(
-                f"{config.file}: {place}: no public key; start it once with `kindred up`, "
-                f"or give `key:`, or put it in {path}"
-            ) from None
-    return public_from_text(text)

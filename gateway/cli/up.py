@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.cli.exits import Exit
 from gateway.cli.running import READY
 from gateway.config import FederationConfig
+from gateway.transferring import make_secret
 from registry.errors import Unavailable
 from registry.keys import SigningKey
 
@@ -125,9 +126,13 @@ class Processes:
 
 
 def make_keys(config: FederationConfig) -> None:
-    """A key for every network that has none yet, and for this registry as a member of others."""
+    """A key for every network, every transfer, and this registry as a member of others; for one machine, where one is
+    everybody."""
     own = [network.name for network in config.networks.values() if network.key is None]
     for name in (*own, *(parent.name for parent in config.registry.parents.values())):
         path = config.data_dir / "keys" / name
         if not path.exists():
             SigningKey.create(path)
+    for path in config.secret_files():
+        if not path.exists():
+            make_secret(path)

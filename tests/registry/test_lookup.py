@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_zones import ACTIONS, NAMING, NESTED, ORIGIN, SERIAL, D, entry, leaf, publication, tree, zone_set
 
+from registry.authorities import Authorities
 from registry.cell import Naming
 from registry.clock import ManualClock, SystemClock
 from registry.errors import LookupFailed
@@ -40,7 +41,7 @@ class Registry:
         return self.zones
 
     def lookups(self) -> Lookups:
-        return Lookups("127.0.0.1", self.server.port, self.clock)
+        return Lookups(Authorities(ORIGIN, [("127.0.0.1", self.server.port)], self.clock))
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def put(position: int, value: int) -> Callable[[bytearray], object]:
 
 async def failure_of(behave: Behaviour, timeout_s: float = TIMEOUT_S) -> LookupFailed:
     async with FakeServer(behave) as server:
-        lookups = Lookups("127.0.0.1", server.port, SystemClock())
+        lookups = Lookups(Authorities(ORIGIN, [("127.0.0.1", server.port)], SystemClock()))
         with pytest.raises(LookupFailed) as caught:
             await lookups.cell(NAMING, 17, (), ACTIONS, D, timeout_s)
         await lookups.close()
@@ -333,7 +334,7 @@ async def test_an_answer_under_another_id_is_passed_over() -> None:
 
 async def test_a_connection_that_closes_is_tried_once_more_and_no_more() -> None:
     async with FakeServer(not_soa(hang_up)) as server:
-        lookups = Lookups("127.0.0.1", server.port, SystemClock())
+        lookups = Lookups(Authorities(ORIGIN, [("127.0.0.1", server.port)], SystemClock()))
         with pytest.raises(LookupFailed) as caught:
             await lookups.cell(NAMING, 17, (), ACTIONS, D, TIMEOUT_S)
         assert caught.value.where == {"rcode": "UNREACHABLE"}
@@ -346,7 +347,7 @@ async def test_a_connection_that_closes_is_tried_once_more_and_no_more() -> None
 async def test_a_dead_connection_is_given_up_and_a_slow_question_is_not() -> None:
     clock = ManualClock()
     async with FakeServer(honest) as server:
-        lookups = Lookups("127.0.0.1", server.port, clock)
+        lookups = Lookups(Authorities(ORIGIN, [("127.0.0.1", server.port)], clock))
         await lookups.apex(NAMING, TIMEOUT_S)
         server.behave = silent
         for _ in range(2):
@@ -370,7 +371,7 @@ async def test_answers_out_of_order_are_matched() -> None:
         return None
 
     async with FakeServer(not_soa(behave)) as server:
-        lookups = Lookups("127.0.0.1", server.port, SystemClock())
+        lookups = Lookups(Authorities(ORIGIN, [("127.0.0.1", server.port)], SystemClock()))
         one = asyncio.ensure_future(lookups.cell(NAMING, 17, (0,), ACTIONS, D, TIMEOUT_S))
         other = asyncio.ensure_future(lookups.cell(NAMING, 17, (), ACTIONS, D, TIMEOUT_S))
         while len(held) < 2:

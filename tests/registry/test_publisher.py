@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sample_members import DIMENSION, KEYS, ORIGIN, Registry, members, open_registry, renewal, schema, signed
 
+from registry.authorities import Authorities
 from registry.cell import Address, CellRecord, Naming
 from registry.clock import ManualClock, SystemClock
 from registry.coverage import Coverage
@@ -52,7 +53,7 @@ class Eye:
         self._server = server
 
     async def look(self, naming: Naming = CRASH) -> View:
-        lookups = Lookups("127.0.0.1", self._server.port, SystemClock())
+        lookups = Lookups(Authorities(ORIGIN, [("127.0.0.1", self._server.port)], SystemClock()))
         try:
             apex = await lookups.apex(naming, 5.0)
             text = apex.value
@@ -73,7 +74,7 @@ class Eye:
             await lookups.close()
 
     async def has_generation(self, number: int, naming: Naming = CRASH) -> bool:
-        lookups = Lookups("127.0.0.1", self._server.port, SystemClock())
+        lookups = Lookups(Authorities(ORIGIN, [("127.0.0.1", self._server.port)], SystemClock()))
         try:
             await lookups.cell(naming, number, (), ("no", "yes"), DIMENSION, 5.0)
         except LookupFailed:

@@ -1,0 +1,44 @@
+"""Where a gateway's DNS records come from: one question in, one RRset out, whoever carries it.
+
+Three carriers are interchangeable: authoritative servers (`authorities`), any recursive resolver (`recursive`), a
+transferred copy of the zones (`copies`); `validator` wraps any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from registry.message import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An RRset as carried. ttl_s: how long it may be kept, seconds. signatures: RDATA of the RRSIGs that cover it.
+
+    apex, soa: of the zone as whoever answered has it, where that is known.
+    serial: it is at least as new as the zone was under this serial (seconds since the epoch); 0: not known.
+    stale: beyond its time, for the carrier cannot reach whoever has newer.
+    """
+
+    rdatas: tuple[bytes, ...]
+    ttl_s: float
+    serial: int
+    signatures: tuple[bytes, ...] = ()
+    stale: bool = False
+    apex: bytes = b""
+    soa: Records | None = None
+
+
+class Source(Protocol):
+    """Every failure is a LookupFailed whose `where` has the `rcode`: the server's own, or NODATA, TIMEOUT, UNREACHABLE,
+    GARBAGE (what was said is unusable), REFERRAL (a delegation leads nowhere), LAME (no authority where one is due),
+    EXPIRED (a copy too old to be used), BOGUS (does not validate). After NXDOMAIN and NODATA, `ttl_s` says for how long
+    that holds.
+    """
+
+    async def find(self, zone: str, asked: bytes, timeout_s: float) -> Found:
+        """The RRset for the question section `asked`, which lies in the zone at `zone` (for DS: in that or above)."""
+
+    async def close(self) -> None:
+        """End what is under way."""
