@@ -13,7 +13,7 @@ from itertools import compress
 
 import numpy as np
 
-from registry.cell import MAX_DEPTH, Address, CellRecord, Naming
+from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import LookupFailed, RegionError
 from registry.quantise import TOP, Array, ball, box, lower, upper, variance, variances
 from registry.region import Region
@@ -135,6 +135,8 @@ def decode_cell(
     """
     if not rdatas:
         return ()
+    if len(rdatas) > MAX_RECORDS:
+        raise LookupFailed(f"a cell of {naming.apex} has {len(rdatas)} records; at most {MAX_RECORDS} may be")
     try:
         fields = [_Fields(rdata, naming, generation, actions, d) for rdata in rdatas]
     except (struct.error, IndexError, UnicodeDecodeError):
