@@ -7,7 +7,17 @@ import sys
 
 from benchmarks.report import Report, keep
 
-BENCHMARKS = ("main_job", "killed", "durability", "asking", "throughput", "planner", "precision", "engine")
+BENCHMARKS = (
+    "main_job",
+    "killed",
+    "durability",
+    "asking",
+    "throughput",
+    "planner",
+    "precision",
+    "engine",
+    "nameserver",
+)
 
 
 def main(names: list[str]) -> int:

@@ -212,8 +212,7 @@ async def _engine(report: Report, kind: str, path: Path) -> None:
     taken, used = perf_counter() - started, process_time() - used
     report.add(Figure(3, "5", f"{label}: opened again", 1e6 * taken / n, "us/packet"))
     report.add(Figure(3, "5", f"{label}: opened again: processor", 1e6 * used / n, "us/packet"))
-    while engine._gatherer is not None and engine._gatherer.is_alive():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(engine._index.gathered)
     flat = faiss.IndexFlatL2(D)
     flat.add(points[:n])
     ours: list[float] = []

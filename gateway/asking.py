@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +34,27 @@ class Asking:
     def query(self) -> Vector:
         return self.fingerprint.astype(np.float64)
 
+    @property
+    def per(self) -> Literal["action", "all"]:
+        """Whether the arms are actions, or one for all."""
+        return "action" if self.arms != ("",) else "all"
+
     def request(self, network: str, within: Mapping[str, float]) -> NearestRequest:
-        """What one network is asked."""
+        """What one network is asked. network: its name in the answer, its DNS name where it is of another registry."""
         return NearestRequest(
             domain=self.question.domain,
-            network=network,
+            network=self.naming.owner(network)[1],
             space=self.schema.space,
             fingerprint=self.fingerprint,
             k=self.question.k,
-            per="action" if self.arms != ("",) else "all",
+            per=self.per,
             actions=self.actions,
-            within=(within.get("") if self.arms == ("",) else within) or None,
+            within=(within.get("") if self.per == "all" else within) or None,
         )
+
+    def opinion(self, network: str) -> NearestRequest:
+        """What one network is asked for by itself: its own K nearest of each action."""
+        return replace(self.request(network, {}), per="action")
 
 
 def understand(question: Question, schema: Schema, naming: Naming) -> Asking:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 
+from gateway.neighbours import Neighbours
 from regional.batch import Batch
 from regional.details import Details
 from regional.packet import Packet
@@ -75,6 +76,23 @@ class Candidates(Sequence[Candidate]):
         of = [batch.fingerprints for _, batch in self._sources]
         rows = [of[number][row] for number, row in zip(self._number, self._row, strict=True)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), d)
+
+    def columns(self, d: int, k: int, per: Literal["action", "all"], radius: Mapping[str, float]) -> Neighbours:
+        """As the synthesis takes them. d: dimension. radius: distance of the k-th, by arm."""
+        details = self.details()
+        return Neighbours(
+            distance=np.sqrt(self.distance2),
+            points=self.points(d),
+            action=self.actions(),
+            network=self.networks(),
+            node=self.nodes(),
+            weight=np.array([each.weight for each in details], dtype=np.float64),
+            outcomes=tuple([each.outcomes for each in details]),
+            size=np.ones(len(self), dtype=np.int64),
+            k=k,
+            per=per,
+            radius=radius,
+        )
 
     def details(self) -> list[Details]:
         """(n,): what they have beside. Raises PacketError where one is no packet."""

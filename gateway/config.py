@@ -27,6 +27,7 @@ from registry.clock import Clock
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
+from registry.limiter import RATE
 from registry.schema import Schema
 from registry.source import Source
 from registry.tsig import TsigKey
@@ -70,6 +71,7 @@ class RegistrySection(Section):
     ttl: TtlSection = TtlSection()
     coalesce: Seconds = 0.25
     lease: Seconds = 120.0
+    udp_rate: Annotated[float, Field(gt=0)] = RATE
     keys: Mapping[Name, KeySection] = {}
     secondaries: Mapping[Name, SecondarySection] = {}
     ds: Path | None = None

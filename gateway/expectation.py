@@ -11,6 +11,7 @@ Estimates order the work and stop the `recall` mode; nothing is ever proved from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,12 @@ Array = npt.NDArray[np.float64]
 TEMPER, TEMPER_SPREAD = 0.8, 0.2  # over the data sets of benchmarks/planner.py
 UNASKED = 0.12  # lower for networks not asked: those are left for last whose summaries err low
 _TEMPERS = np.linspace(0.3, 1.2, 46)
-_HALVINGS = 11  # of the interval in which a radius is sought
+# Of the search for a radius: where packets are counted first, as shares of the interval; how far aside of where K
+# should be they are counted then, time after time; what share more than K may be within it; how close is close enough.
+_FIRST_LOOK = (0.2, 0.4, 0.6, 0.8, 1.0)
+_ASIDE = (0.02, *(0.01,) * 8)
+_NEAR_ENOUGH = 0.03
+_FINEST = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +102,7 @@ class Moments:
         self._before = ends[:, :1]
         self._mass = np.maximum(mass, 1e-6)
         self._flat = mass[:, 0] <= 1e-6  # bounds so far in a tail that the model says nothing between them
+        self._any_flat = bool(self._flat.any())
         self._width = np.maximum(self._most - self._least, 1e-100)
 
     def _below(self, square: Array) -> Array:
@@ -109,10 +116,11 @@ class Moments:
         """
         square = np.minimum(radius, self.farthest)[None, :] ** 2
         share = (self._below(square) - self._before) / self._mass
-        share[self._flat] = (square - self._least[self._flat]) / self._width[self._flat]
+        if self._any_flat:
+            share[self._flat] = (square - self._least[self._flat]) / self._width[self._flat]
         share[square >= self._most] = 1.0
-        share = np.clip(share, 0.0, 1.0)
         share[square < self._least] = 0.0
+        np.minimum(np.maximum(share, 0.0, out=share), 1.0, out=share)
         return tempered(share, temper)
 
 
@@ -139,30 +147,88 @@ def fit_temper(share: Array, count: Array, held: Array) -> float:
     return float(_TEMPERS[int(loss.argmin())]) - UNASKED
 
 
+def kth_bounds(lower: Array, upper: Array, counts: Array, k: int) -> tuple[Array, Array]:
+    """(a,) twice: between these lies the distance of the K-th packet of each arm, if the counts are right.
+
+    lower, upper: (m,) of the regions; counts: (m, a). Infinite where fewer than K are counted.
+    """
+    ends = []
+    for bound in (lower, upper):
+        order = bound.argsort()
+        reached = counts[order].cumsum(axis=0) >= k
+        kth = bound[order][reached.argmax(axis=0)] if len(order) else np.zeros(counts.shape[1])
+        ends.append(np.where(reached.any(axis=0), kth, np.inf))
+    return ends[0], ends[1]
+
+
 def kth_distance(
-    moments: Moments, counts: Array, k: int, found: Sequence[Array] | None = None, temper: Array | float = 1.0
+    moments: Moments, counts: Array, k: int, found: Sequence[Array], temper: Array, between: tuple[Array, Array]
 ) -> Array:
     """(a,): the distance within which k packets of each of a arms are expected; infinite where fewer exist.
 
     counts: (m, a) packets per region and arm. found: per arm the ascending distances of packets already known,
-    none of which is in `counts`.
+    none of which is in `counts`. between: (a,) twice, where to look for it, see kth_bounds. Within the distance at
+    least k are expected, and hardly more. The logarithms of distance and number are nearly in proportion, so the number
+    is counted at a few distances at once, then just below and above where that proportion says k, and in the middle.
     """
-    arms = counts.shape[1]
-    known = found if found is not None else [np.zeros(0)] * arms
-    total = counts.sum(axis=0) + np.array([len(distances) for distances in known])
-    result = np.full(arms, np.inf)
-    if not (total >= k).any():
+    total = counts.sum(axis=0) + np.array([len(distances) for distances in found])
+    result = np.full(counts.shape[1], np.inf)
+    sought = np.flatnonzero(total >= k).tolist()
+    if not sought:
         return result
-    farthest = [moments.farthest, *(float(each[-1]) for each in known if len(each))]
-    low, high = np.zeros(arms), np.full(arms, max(farthest))
-    for arm, distances in enumerate(known):
-        if len(distances) >= k:
-            high[arm] = distances[k - 1]
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2.0
-        reached = (counts * moments.within(middle, temper)).sum(axis=0)
-        reached += [float(np.searchsorted(each, r, side="right")) for each, r in zip(known, middle, strict=True)]
-        enough = reached >= k
-        high, low = np.where(enough, middle, high), np.where(enough, low, middle)
-    result[total >= k] = high[total >= k]
+    counts, temper = counts[:, sought], temper[sought]
+    brackets = [
+        _Bracket.of(k, float(between[0][arm]), min(float(between[1][arm]), moments.farthest), found[arm], total[arm])
+        for arm in sought
+    ]
+    looks = np.array([[each.low + (each.high - each.low) * part for part in _FIRST_LOOK] for each in brackets])
+    for aside in _ASIDE:
+        shares = moments.within(looks.ravel(), temper.repeat(looks.shape[1])).reshape(len(counts), *looks.shape)
+        reached = np.einsum("ma,mal->al", counts, shares)
+        for bracket, at, number in zip(brackets, looks.tolist(), reached.tolist(), strict=True):
+            bracket.narrow(k, at, number)
+        if all(each.near_enough(k) for each in brackets):
+            break
+        looks = np.array([each.looks(k, aside) for each in brackets])
+    result[sought] = [each.high for each in brackets]
     return result
+
+
+@dataclass(slots=True)
+class _Bracket:
+    """Where the K-th packet of an arm is: beyond `low`, within which `below` are expected, fewer than K, and within
+    `high`, within which `above` are, at least K. known: ascending distances of packets found already."""
+
+    low: float
+    high: float
+    below: float
+    above: float
+    known: Array
+
+    @classmethod
+    def of(cls, k: int, low: float, high: float, known: Array, total: float) -> _Bracket:
+        """low, high: where it is as far as the regions of the others tell; total: packets of all of them, and known."""
+        if len(known):
+            low, high = 0.0, float(known[k - 1] if len(known) >= k else max(high, known[-1]))
+        return cls(min(low, high), high, 0.0, max(total, k), known)
+
+    def narrow(self, k: int, at: Sequence[float], expected: Sequence[float]) -> None:
+        """So many more than the known are expected within each of these ascending distances."""
+        known = self.known.searchsorted(at, side="right").tolist() if len(self.known) else [0] * len(at)
+        for distance, others, own in zip(at, expected, known, strict=True):
+            if others + own >= k:
+                self.high, self.above = distance, others + own
+                return
+            self.low, self.below = distance, others + own
+
+    def near_enough(self, k: int) -> bool:
+        return self.above <= k * (1.0 + _NEAR_ENOUGH) or self.high - self.low <= _FINEST * self.high
+
+    def looks(self, k: int, aside: float) -> list[float]:
+        """Just below and above where K packets should be, and in the middle, ascending."""
+        middle = (self.low + self.high) / 2.0
+        if not (self.low > 0.0 and self.below > 0.0):
+            return [(self.low + middle) / 2.0, middle, (middle + self.high) / 2.0]
+        slope = math.log(self.high / self.low) / math.log(self.above / self.below)
+        aims = [self.high * (k * part / self.above) ** slope for part in (1.0 - aside, 1.0 + aside)]
+        return sorted([middle, *(min(max(aim, self.low), self.high) for aim in aims)])

@@ -30,22 +30,26 @@ class Answered:
 class Fanout:
     """The networks of one domain, asked with one deadline."""
 
-    def __init__(self, resolver: Resolver, client: NetworkClient, actions: Sequence[str], deadline: Deadline) -> None:
+    def __init__(
+        self, resolver: Resolver, client: NetworkClient, naming: Naming, actions: Sequence[str], deadline: Deadline
+    ) -> None:
         self._resolver = resolver
         self._client = client
+        self._naming = naming
         self._known = frozenset(["", *actions])
         self._deadline = deadline
 
-    async def ask(self, network: str, naming: Naming, request: NearestRequest, lapsed: bool) -> Answered:
+    async def ask(self, network: str, request: NearestRequest, lapsed: bool) -> Answered:
         """Ask the network that `request` names; replicas in their order of priority, the next when one fails.
 
-        network: its name in the answer. naming: of the registry where it is published.
+        network: its name in the answer, which is its DNS name where it is published by another registry.
         """
         started = self._deadline.elapsed()
         serial, issued = 0, 0.0
         reply: NearestReply | None = None
         try:
-            kept = await self._resolver.network(naming, request.network, self._deadline.remaining())
+            naming, name = self._naming.owner(network)
+            kept = await self._resolver.network(naming, name, self._deadline.remaining())
             info = kept.value
             serial, issued = info.text.serial, info.text.issued
             reply = await self._first(info.endpoints, request)

@@ -99,6 +99,8 @@ class Federation:
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
+        if question.corroborate and asking.schema.actions and deadline.remaining():
+            await journey.corroborate()
         if journey.found > THREAD_ABOVE:
             return await asyncio.to_thread(journey.answer)
         return journey.answer()
@@ -112,7 +114,8 @@ class Federation:
         journey = await self._journey(asking, self._deadline(question))
         cells = await journey.walk()
         standing = journey.standing
-        order = sorted(range(len(standing.names)), key=lambda row: -float(standing.expected[row].sum()))
+        expected = journey.promise.sum(axis=1).tolist()
+        order = sorted(range(len(standing.names)), key=lambda row: -expected[row])
         return {
             "domain": question.domain,
             "apex": asking.naming.apex,
@@ -124,7 +127,7 @@ class Federation:
                 {
                     "name": standing.names[row],
                     "lower_bound": float(standing.lower[row].min()),
-                    "expected": round(float(standing.expected[row].sum()), 3),
+                    "expected": round(expected[row], 3),
                     "lapsed": standing.names[row] in journey.lapsed,
                 }
                 for row in order
@@ -180,5 +183,5 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._client, asking.schema.actions, deadline)
+        fanout = Fanout(self.resolver, self._client, asking.naming, asking.schema.actions, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)

@@ -17,9 +17,11 @@ from gateway.candidates import Candidates
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
+from gateway.expectation import Array
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Merge
 from gateway.neighbours import Neighbours
+from gateway.opinions import Heard, opinions
 from gateway.outlook import Standing
 from gateway.path import Path
 from gateway.plan import Ask, Forecast, Plan
@@ -69,6 +71,7 @@ class Journey:
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
         self._tasks: set[asyncio.Task[Opened | Answered]] = set()
+        self._opinions: Mapping[str, Neighbours] | None = None
 
     async def run(self) -> None:
         """Until nothing is left to do, or the deadline has passed."""
@@ -92,6 +95,15 @@ class Journey:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def corroborate(self) -> None:
+        """Hear from each network that has answered what it says by itself."""
+        heard = [
+            Heard(answered, whole=self._asking.per == "action" and not self._within[name])
+            for name, answered in self._answered.items()
+            if answered.reply is not None
+        ]
+        self._opinions = await opinions(self._asking, self._fanout, heard)
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -125,6 +137,11 @@ class Journey:
         return self._plan.standing()
 
     @property
+    def promise(self) -> Array:
+        """(n, a): how many neighbours are still expected of each of them."""
+        return self._plan.promise()
+
+    @property
     def lapsed(self) -> frozenset[str]:
         """Networks met whose lease is over."""
         return frozenset(self._walk.lapsed)
@@ -139,7 +156,7 @@ class Journey:
         asking = self._asking
         self._drop_the_faulty()
         neighbours = self._merge.nearest()
-        columns = self._columns(neighbours)
+        columns = neighbours.columns(asking.schema.dimension, asking.question.k, asking.per, self._merge.kths())
         actions = asking.actions or asking.schema.actions
         standing = self._plan.standing()
         outcomes = {name: answered.outcome for name, answered in self._answered.items()}
@@ -183,6 +200,7 @@ class Journey:
                 actions=actions,
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
+                opinions=self._opinions,
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
@@ -190,6 +208,8 @@ class Journey:
 
     def _take_steps(self) -> None:
         """Start what the plan wants; cells that are in the cache are opened on the spot."""
+        while certain := [(cell, looked) for cell in self._plan.certain() if (looked := self._at_hand(cell))]:
+            self._take_cells(certain)
         while True:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
@@ -221,8 +241,7 @@ class Journey:
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
         self._within[ask.network] = ask.within
-        naming, name = self.tree.naming.owner(ask.network)
-        return await self._fanout.ask(ask.network, naming, self._asking.request(name, ask.within), lapsed)
+        return await self._fanout.ask(ask.network, self._asking.request(ask.network, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
         opened = []
@@ -282,9 +301,9 @@ class Journey:
             if outcome is None:
                 near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
                 bound = float(standing.lower[row].min())
-                expected = float(standing.expected[row].sum())
                 reason = f"nothing of it is nearer than {bound:.4g}"
                 if near:
+                    expected = float(self.promise[row].sum())
                     stop = (
                         "the deadline came first" if self._asking.question.mode == "exact" else "the mode left it out"
                     )
@@ -292,23 +311,6 @@ class Journey:
                 outcome = Outcome(Disposition.SKIPPED, reason)
             listed.append(Asked(name, outcome, contributed[name]))
         return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
-
-    def _columns(self, neighbours: Candidates) -> Neighbours:
-        arms = self._asking.arms
-        details = neighbours.details()
-        return Neighbours(
-            distance=np.sqrt(neighbours.distance2),
-            points=neighbours.points(self._asking.schema.dimension),
-            action=neighbours.actions(),
-            network=neighbours.networks(),
-            node=neighbours.nodes(),
-            weight=np.array([each.weight for each in details], dtype=np.float64),
-            outcomes=tuple([each.outcomes for each in details]),
-            size=np.ones(len(neighbours), dtype=np.int64),
-            k=self._asking.question.k,
-            per="action" if arms != ("",) else "all",
-            radius={arm: kth for arm in arms if (kth := self._merge.kth(arm)) is not None},
-        )
 
     def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
         codes = []

@@ -137,6 +137,10 @@ class Merge:
         kth2 = self._arms[name].kth2
         return float(np.sqrt(kth2)) if np.isfinite(kth2) else None
 
+    def kths(self) -> dict[str, float]:
+        """`kth` of every arm that has one."""
+        return {name: kth for name in self._names if (kth := self.kth(name)) is not None}
+
     def tied_at_k(self) -> int:
         """Packets known to lie at exactly the K-th distance of their arm, beyond those returned there.
 

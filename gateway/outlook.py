@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gateway.expectation import TEMPER, Array, Moments, fit_temper, kth_distance
+from gateway.expectation import TEMPER, Array, Moments, fit_temper, kth_bounds, kth_distance
 from gateway.merge import Merge
 from gateway.resolution import Walk
 
@@ -17,15 +17,22 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standing:
-    """What is known of each network met on the walk: (n, a) lower bound, counts and expected neighbours per arm.
-
-    expected: 0 for networks that have answered, whose packets are known.
-    """
+    """What is known of each network met on the walk: (n, a) lower bound and counts per arm."""
 
     names: Sequence[str]
     lower: Array
     counts: Array
-    expected: Array
+
+    @classmethod
+    def of(cls, walk: Walk) -> Standing:
+        """As far as the walk has come."""
+        shape = (len(walk.networks), walk.counts.shape[1])
+        lower, counts = np.full(shape, np.inf), np.zeros(shape)
+        held = walk.network >= 0
+        owner, of_row = walk.network[held], walk.counts[held]
+        np.minimum.at(lower, owner, np.where(of_row > 0, walk.lower[held][:, None], np.inf))
+        np.add.at(counts, owner, of_row)
+        return cls(list(walk.networks), lower, counts)
 
     def reached(self, radius: Array) -> Flags:
         """Which may hold a packet of some arm within its radius (a,)."""
@@ -59,31 +66,28 @@ class Outlook:
         near, known = open_ & reached, held & reached & ~open_
         if not near.any():
             return cls(walk, k, open_, radius, np.array([float(len(each)) for each in distances]), walk.counts * 0.0)
+        # What begins beyond where K packets end, of each arm, is not within the reach.
+        floor, ceiling = kth_bounds(walk.lower[near], walk.seen.upper[near], walk.counts[near], k)
+        near &= walk.reaches(np.minimum(radius, ceiling)).any(axis=1)
         told = held & reached if (held & reached).any() else near
         covariance = walk.seen[told].covariance(walk.counts[told].sum(axis=1), walk.network[told])
         moments = walk.seen[near].moments(covariance)
         temper = np.full(len(radius), TEMPER)
         if known.any():
             temper = _learned(walk, merge, known, walk.seen[known].moments(covariance), radius)
-        reach = np.minimum(kth_distance(moments, walk.counts[near], k, distances, temper), radius)
-        found = np.array([np.searchsorted(each, r, side="right") for each, r in zip(distances, reach, strict=True)])
+        reach = np.minimum(kth_distance(moments, walk.counts[near], k, distances, temper, (floor, ceiling)), radius)
+        found = np.array([each.searchsorted(r, side="right") for each, r in zip(distances, reach, strict=True)])
         expected = np.zeros(walk.counts.shape)
         expected[near] = walk.counts[near] * moments.within(reach, temper)
         return cls(walk, k, open_, reach, found.astype(np.float64), expected)
 
-    def standing(self) -> Standing:
-        """What is known of each network now."""
+    def promise(self) -> Array:
+        """(n, a): how many neighbours are expected of each network met; 0 of those that have answered."""
         walk = self.walk
-        shape = (len(walk.networks), walk.counts.shape[1])
-        lower, counts, expected = np.full(shape, np.inf), np.zeros(shape), np.zeros(shape)
+        result = np.zeros((len(walk.networks), walk.counts.shape[1]))
         held = walk.network >= 0
-        if held.any():
-            owner = walk.network[held]
-            of_row = walk.counts[held]
-            np.minimum.at(lower, owner, np.where(of_row > 0, walk.lower[held][:, None], np.inf))
-            np.add.at(counts, owner, of_row)
-            np.add.at(expected, owner, self.expected[held])
-        return Standing(walk.networks, lower, counts, expected)
+        np.add.at(result, walk.network[held], self.expected[held])
+        return result
 
     @property
     def wanted(self) -> Array:
@@ -91,13 +95,13 @@ class Outlook:
         held: Array = self.found + self.walk.counts[self.open].sum(axis=0)
         return np.minimum(self.k, held)
 
-    def needed(self, standing: Standing, free: Flags, share: float) -> Flags:
+    def needed(self, promise: Array, free: Flags, share: float) -> Flags:
         """The fewest of the free networks, the most promising, after which at most `share` is expected missing."""
         chosen = np.zeros(len(free), dtype=np.bool_)
-        for arm in range(standing.expected.shape[1]):
-            rows = np.flatnonzero(free & (standing.expected[:, arm] > 0))
-            order = rows[np.argsort(-standing.expected[rows, arm], kind="stable")]
-            rest = np.cumsum(standing.expected[order[::-1], arm])[::-1]  # missing if asking stops before each
+        for arm in range(promise.shape[1]):
+            rows = np.flatnonzero(free & (promise[:, arm] > 0))
+            order = rows[np.argsort(-promise[rows, arm], kind="stable")]
+            rest = np.cumsum(promise[order[::-1], arm])[::-1]  # missing if asking stops before each
             chosen[order[rest > share * self.wanted[arm]]] = True
         return chosen
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.expectation import Array
+from gateway.expectation import Array, kth_bounds
 from gateway.merge import Merge
 from gateway.outlook import Flags, Outlook, Standing
 from gateway.path import Path
@@ -74,27 +74,44 @@ class Plan:
         self._waves = 0
         self._last = False  # only the networks that the proof needs are left to ask
         self._seen: tuple[tuple[int, int, int], Outlook] | None = None
+        self._stands: tuple[int, Standing] | None = None
+
+    def certain(self) -> list[Path]:
+        """Cells that will be opened, whatever the outlook: as far out as fewer than K packets can lie nearer.
+
+        For one who has them at hand: they may be opened before `next` looks further.
+        """
+        if self._asked:
+            return []
+        floor = kth_bounds(self._walk.lower, self._walk.lower, self._walk.counts, self._k)[0]
+        return [cell for cell in self._walk.wanted(floor) if cell not in self._opening]
 
     def next(self, soft: bool) -> Steps:
         """The next steps. `soft`: the soft deadline has passed, so do not wait for what is in flight."""
         radius = self._merge.radius()
         if self._asking and not soft:
             return self._sure(radius)
+        if self._asked and self._nothing_left(radius):
+            return Steps()
         outlook = self._outlook()
         steps = Steps(open=self._to_open(radius if self._last else np.minimum(radius, outlook.reach)))
         if self._opening and not soft:
             return steps
-        standing = outlook.standing()
-        chosen = self._choose(outlook, standing, radius)
+        promise = outlook.promise()
+        chosen = self._choose(outlook, promise, radius)
         if not chosen and self._mode == "exact" and not self._last:
             self._last = True
             steps.open += self._to_open(radius)
             if self._opening and not soft:
                 return steps
-            chosen = self._choose(outlook, standing, radius)
-        self._ask(steps, standing, chosen, radius)
+            chosen = self._choose(outlook, promise, radius)
+        self._ask(steps, chosen, radius)
         self._waves += bool(chosen)
         return steps
+
+    def _nothing_left(self, radius: Array) -> bool:
+        """Whether everything that may hold a packet within the radius was asked and opened: no outlook changes that."""
+        return not (self._opening or self._free(radius).any() or self._walk.wanted(radius))
 
     def _sure(self, radius: Array) -> Steps:
         """While others are in flight: what an exact question needs almost surely, whatever those will say.
@@ -107,10 +124,18 @@ class Plan:
             outlook = self._seen[1]
             near = np.minimum(radius, outlook.reach) * SURE
             steps.open = self._to_open(near)
-            standing = outlook.standing()
-            free = np.array([name not in self._asked for name in standing.names], dtype=np.bool_)
-            self._ask(steps, standing, _ordered(standing, free & standing.reached(near)), radius)
+            free = self._free(near)
+            if free.any():
+                self._ask(steps, self._ordered(outlook.promise(), free), radius)
         return steps
+
+    def _free(self, radius: Array) -> Flags:
+        """(n,): networks not asked yet that may hold a packet within the radius (a,)."""
+        standing = self.standing()
+        reached = standing.reached(radius)
+        for row in np.flatnonzero(reached).tolist():
+            reached[row] = standing.names[row] not in self._asked
+        return reached
 
     def _to_open(self, horizon: Array) -> list[Path]:
         """Cells within the horizon that are not being opened yet; from now on they are."""
@@ -118,9 +143,10 @@ class Plan:
         self._opening.update(cells)
         return cells
 
-    def _ask(self, steps: Steps, standing: Standing, chosen: Sequence[int], radius: Array) -> None:
+    def _ask(self, steps: Steps, chosen: Sequence[int], radius: Array) -> None:
         within = {arm: float(r) for arm, r in zip(self._arms, radius, strict=True) if np.isfinite(r)}
-        steps.ask = [Ask(standing.names[row], within) for row in chosen]
+        names = self._walk.networks
+        steps.ask = [Ask(names[row], within) for row in chosen]
         self._asking.update(ask.network for ask in steps.ask)
         self._asked.update(ask.network for ask in steps.ask)
 
@@ -142,7 +168,13 @@ class Plan:
 
     def standing(self) -> Standing:
         """What is known of each network now."""
-        return self._outlook().standing()
+        if self._stands is None or self._stands[0] != self._walk.cells_opened:
+            self._stands = self._walk.cells_opened, Standing.of(self._walk)
+        return self._stands[1]
+
+    def promise(self) -> Array:
+        """(n, a): how many neighbours are still expected of each network, in the order of `standing`."""
+        return self._outlook().promise()
 
     def expected_recall(self) -> float | None:
         """The share of the true neighbours that is expected to be among those found; None where nobody can say."""
@@ -151,15 +183,14 @@ class Plan:
     def forecast(self) -> Forecast:
         """The cost as far as the cells opened tell; worth reading once `next` opens no more, before any asking."""
         outlook = self._outlook()
-        standing = outlook.standing()
-        reached = standing.reached(outlook.reach)
+        reached = self.standing().reached(outlook.reach)
         networks = int(reached.sum())
         if isinstance(self._mode, Recall):
-            networks = int(outlook.needed(standing, reached, 1.0 - self._mode.recall).sum())
+            networks = int(outlook.needed(outlook.promise(), reached, 1.0 - self._mode.recall).sum())
         elif isinstance(self._mode, Budget):
             networks = min(networks, self._mode.budget)
         more = len(self._walk.wanted(outlook.reach))
-        return Forecast(networks, len(standing.names), self._walk.cells_opened, more)
+        return Forecast(networks, len(reached), self._walk.cells_opened, more)
 
     def _outlook(self) -> Outlook:
         """Of what is known now; computed anew only where something has come in."""
@@ -168,26 +199,23 @@ class Plan:
             self._seen = known, Outlook.of(self._walk, self._merge, self._k, self._answered)
         return self._seen[1]
 
-    def _choose(self, outlook: Outlook, standing: Standing, radius: Array) -> list[int]:
+    def _choose(self, outlook: Outlook, promise: Array, radius: Array) -> list[int]:
         """Rows of `standing` to ask now."""
-        free = np.array([name not in self._asked for name in standing.names], dtype=np.bool_)
-        reached = free & standing.reached(radius)
+        reached = self._free(radius)
         if self._last:
-            return _ordered(standing, reached)
-        worth = reached & (standing.expected.max(axis=1, initial=0.0) >= WORTH_ASKING)
+            return self._ordered(promise, reached)
+        worth = reached & (promise.max(axis=1, initial=0.0) >= WORTH_ASKING)
         if isinstance(self._mode, Recall):
-            wanted = reached & outlook.needed(standing, reached, 1.0 - self._mode.recall)
+            wanted = reached & outlook.needed(promise, reached, 1.0 - self._mode.recall)
             early = wanted & worth
-            return _ordered(standing, early if early.any() and self._waves < MOST_WAVES else wanted)
+            return self._ordered(promise, early if early.any() and self._waves < MOST_WAVES else wanted)
         if isinstance(self._mode, Budget):
             left = self._mode.budget - len(self._asked)
-            return _ordered(standing, worth if worth.any() else reached)[:left]
-        return _ordered(standing, worth) if self._waves < MOST_WAVES else []
+            return self._ordered(promise, worth if worth.any() else reached)[:left]
+        return self._ordered(promise, worth) if self._waves < MOST_WAVES else []
 
-
-def _ordered(standing: Standing, chosen: Flags) -> list[int]:
-    """The rows chosen, the most promising first."""
-    rows = np.flatnonzero(chosen)
-    promise = standing.expected[rows].sum(axis=1)
-    nearest = standing.lower[rows].min(axis=1, initial=np.inf)
-    return [int(row) for row in rows[np.lexsort((nearest, -promise))]]
+    def _ordered(self, promise: Array, chosen: Flags) -> list[int]:
+        """The rows chosen, the most promising first."""
+        rows = np.flatnonzero(chosen)
+        nearest = self.standing().lower[rows].min(axis=1, initial=np.inf)
+        return [int(row) for row in rows[np.lexsort((nearest, -promise[rows].sum(axis=1)))]]

@@ -52,6 +52,7 @@ class Question(BaseModel):
     actions: list[str] | None = None
     purpose: Annotated[str, Field(max_length=200)] | None = None
     neighbours: bool = True
+    corroborate: bool = False
 
     @field_validator("mode", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from gateway.expectation import Array, Seen
 from gateway.path import Path, address_of, apex_of
 from registry.cell import MAX_DEPTH, CellRecord, Naming
 from registry.region import Bounds, Region
-from registry.statement import contains
+from registry.statement import holds
 
 
 class Cell:
@@ -102,7 +102,7 @@ class Walk:
         for path, cell in found:
             led = self._close_no_more(path)
             self.cells_opened += 1
-            if path and isinstance(path[-1], str) and not contains(self._stated[path[-1]], cell.actions, cell.bounds):
+            if path and isinstance(path[-1], str) and not holds(self._stated[path[-1]], cell.actions, cell.bounds):
                 self.outside.add(path[-1])
             counts = cell.arms(self.arms, self._wanted)
             rows = np.flatnonzero(counts.any(axis=1))

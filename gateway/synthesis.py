@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.arm import arms_of, everybody
+from gateway.corroboration import corroborate, together
 from gateway.difference import DIFFERS, DIFFERS_OBSERVATIONAL, NOT_DISTINGUISHABLE, Difference, differences
 from gateway.estimate import TOO_FEW
 from gateway.finding import Finding, findings_of
@@ -29,15 +30,19 @@ def synthesise(
     actions: Sequence[str],
     study: str,
     bandwidth_floor: float,
+    opinions: Mapping[str, Neighbours] | None = None,
 ) -> dict[str, object]:
     """The `synthesis` member of an answer: one object per outcome, ready for JSON, null where unknown.
 
     actions: the arms, in the schema's order; none means that all neighbours are one arm, named "".
-    study: "observational" or "randomised". bandwidth_floor: a distance >= 0.
+    study: "observational" or "randomised". bandwidth_floor: a distance >= 0. opinions: by network, its own k nearest of
+    each action; None where they were not asked for.
     """
     arms = arms_of(neighbours, actions, bandwidth_floor)
     # Everybody together is a neighbourhood only where the neighbours are the k nearest over all.
     whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}
+    views = together(opinions) if opinions else None
+    silent: list[dict[str, object]] | None = None if opinions is None else []
     result: dict[str, object] = {}
     for name, outcome in outcomes.items():
         observed = Observed.of(outcome, neighbours)
@@ -55,7 +60,7 @@ def synthesise(
             "actions": {action: finding.document() for action, finding in findings.items()},
             "overall": overall.document() if overall is not None else None,
             "differences": [pair.document(study) for pair in pairs],
-            "heterogeneity": None,
+            "heterogeneity": silent if views is None else corroborate(views, outcome, actions, bandwidth_floor),
             "verdict": _verdict(pairs, findings, study),
         }
     return result

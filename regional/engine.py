@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from regional.packet import Packet
 from regional.packetcbor import Fingerprint
+from regional.partition import Partition
 
 MAX_K: Final = 10_000
 
@@ -19,10 +20,17 @@ PutResult = Literal["accepted", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an engine can do: most packets returned per arm, most packets held (None: the disk's)."""
+    """What an engine can do.
+
+    k: most packets returned per arm. packets: most packets held (None: the disk's). atomic: of how many packets at
+    most one `put` stores all or none; of more, what comes before a failure may be stored, unacknowledged. history:
+    how many packets of one node are kept, the current one counted.
+    """
 
     k: int
     packets: int | None
+    atomic: int
+    history: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,38 +82,89 @@ class Census:
     nodes: list[bytes]
 
 
+class Change(NamedTuple):
+    """One node's packet as it is now, in its bucket; None: it is not kept there any more."""
+
+    bucket: int
+    node: bytes
+    packet: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a watch tells: changes in their order, of one node never an older one after a newer.
+
+    complete: all that was kept when the watch began has been told by now. afresh: the watch begins with all that is
+    kept, whatever was told before. position: from where a later watch can go on, None where it cannot.
+    """
+
+    changes: Sequence[Change]
+    complete: bool
+    afresh: bool = False
+    position: int | None = None
+
+
+Watch = AsyncGenerator[Told, None]
+
+
 class Engine(Protocol):
-    """Keeps one current packet per node. Reads see only what is durable."""
+    """Keeps one current packet per node, in buckets of a partition. Reads see only what is durable."""
 
     @property
     def limits(self) -> Limits:
         """What this engine can do."""
 
     @property
+    def partition(self) -> Partition:
+        """How the packets are parted into buckets."""
+
+    @property
     def count(self) -> int:
         """Packets held, those of withdrawn nodes not counted."""
 
     async def open(self) -> None:
-        """Load what is held. Raises Unavailable where another process has it, Corrupt where it is broken."""
+        """Load what is held. Raises Unavailable where it is out of reach, Corrupt where it is broken.
+
+        Also NotGranted for wrong credentials, ConfigError for a server that cannot do this.
+        """
 
     async def close(self) -> None:
         """Finish what was begun, and let go."""
 
     async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
-        """Store packets with their CBOR, all or none; durable when this returns.
+        """Store packets with their CBOR; durable, as far as the engine's guide promises, when this returns.
 
         A packet replaces the one that is held of its node only by a higher seq, else it is stale.
-        Raises StorageFull, with nothing stored, or Unavailable.
+        Raises StorageFull or Unavailable, with nothing acknowledged; up to `limits.atomic` packets, nothing stored.
+        """
+
+    async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Forget the packets of nodes, each unless it is of a higher seq than named; which there were to forget.
+
+        For what is kept elsewhere now: a withdrawn node needs its tombstone.
         """
 
     async def get(self, node: bytes) -> bytes | None:
         """The current packet of a node (also a tombstone)."""
 
+    async def history(self, node: bytes) -> list[bytes]:
+        """The packets of a node that are kept, the current one first; `limits.history` at most."""
+
+    async def bucket(self, number: int) -> list[bytes]:
+        """All packets in a bucket, those of withdrawn nodes left out. Raises Unavailable rather than tell a part."""
+
     async def nearest(self, query: NearestQuery) -> NearestResult:
-        """The nearest packets, exactly."""
+        """The nearest packets, exactly. Raises Unavailable where it cannot be known that none is missing."""
 
     async def census(self) -> Census:
         """A copy of everything that can be found."""
+
+    def watch(self, after: int | None = None) -> Watch:
+        """All that is kept, tombstones too, then each change as it comes, until it is closed.
+
+        after: a position that an earlier watch told; what has changed since, where the engine can tell that.
+        Raises Unavailable when it can tell no more.
+        """
 
     async def note(self, name: str) -> bytes | None:
         """What `keep_note` stored last under this name."""

@@ -21,13 +21,11 @@ from registry.errors import InputError, KindredError, NotGranted, SignatureError
 from registry.lease import Lease
 from registry.publisher import Publisher
 from registry.record import decode_cell
-from registry.region import Bounds, Region
-from registry.statement import contains, summary_of
+from registry.region import Bounds, Region, merge_counts
+from registry.statement import holds, statement
+from registry.summary import KEEP, MARGIN, still_right
 from registry.wire import SVCB, name_to_wire
 
-MARGIN = 1 / 16  # of the extent: so much larger than need be is a summary
-KEEP = 0.75  # one is kept as long as what is needed is at least this share of its radius
-COUNT_KEEP = 2  # and its counts up to this many times the true ones
 SPACING_S = 0.25  # between two summaries: the parent publishes each
 MOST_HELD = 16  # summaries whose outcome is open; beyond, nothing counts until one is confirmed
 
@@ -112,7 +110,7 @@ class Membership:
     async def _send(self, root: Sequence[CellRecord]) -> None:
         """Hand in a summary of `root`; one without a margin where the margin is not granted."""
         for margin in (MARGIN, 0.0):
-            region = summary_of(self._name, [record.region for record in root], margin)
+            region = statement(self._name, [record.region for record in root], margin)
             before, known = self._held, self._known
             self._held, self._known = (*before, region)[-MOST_HELD:], known and len(before) < MOST_HELD
             try:
@@ -151,11 +149,9 @@ class Membership:
         if not self._contains(root):
             return True
         held = self._held[-1]
-        fresh = summary_of(self._name, [record.region for record in root])
-        counts = fresh.counts.keys() == held.counts.keys() and all(
-            n <= held.counts[action] <= COUNT_KEEP * n for action, n in fresh.counts.items()
-        )
-        return len(self._held) > 1 or not counts or fresh.radius < KEEP * held.radius
+        fresh = statement(self._name, [record.region for record in root])
+        true = merge_counts(record.region.counts for record in root)
+        return len(self._held) > 1 or not still_right(held.counts, true) or fresh.radius < KEEP * held.radius
 
     def _contains(self, root: Sequence[CellRecord]) -> bool:
         """Whether all of `root` is in whatever summary the parent may hold. Nothing is in none."""
@@ -163,7 +159,7 @@ class Membership:
             return True
         actions = sorted({action for record in root for action in record.region.counts})
         bounds = Bounds.of([record.region for record in root])
-        return self._known and all(contains(region, actions, bounds) for region in self._held)
+        return self._known and all(holds(region, actions, bounds) for region in self._held)
 
     def _root(self) -> tuple[CellRecord, ...]:
         """The root cell of the current generation as walkers read it; () where nobody covers anything."""

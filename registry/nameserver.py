@@ -1,20 +1,21 @@
 """The name server: UDP and TCP around `registry.responder`, on one address and port.
 
-It serves loopback and private networks; the public face is a secondary (Knot, NSD) that limits rates.
+It serves loopback and private networks; the public face is a secondary (Knot, NSD).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
+from registry.datagrams import datagrams
 from registry.errors import ConfigError
+from registry.limiter import Limiter
 from registry.primary import Primary, Transfer, is_special
-from registry.responder import failure, respond
+from registry.responder import failure, published, respond, worked_out
 from registry.wire import HEADER, MAX_UDP, SERVFAIL
 from registry.zone import ZoneSet
 
@@ -22,7 +23,6 @@ TRANSFER_S = 600.0  # that one transfer may take
 IDLE_S = 30.0  # RFC 7766 section 6.2.3: in the order of a few seconds, longer where there is room
 MAX_CONNECTIONS = 256
 MAX_MESSAGE = 65_535  # octets, RFC 1035 section 4.2.2
-_BURST = 64  # datagrams answered before other work of the loop gets its turn
 _PORT_TRIES = 16
 _WRITE_SIZE = 64 * 1024  # octets of answers handed to the transport at a time
 
@@ -36,7 +36,8 @@ class NameServer:
 
     port 0 lets the system choose one; `port` says which, once started. idle_s: seconds after which a connection
     without a complete question, or whose reader takes nothing of a transfer, is closed. primary: answers what
-    is_special; without one, that is refused as any server does that has no transfers.
+    is_special; without one, that is refused as any server does that has no transfers. limiter: of what is said over
+    UDP.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class NameServer:
         port: int = 0,
         *,
         idle_s: float = IDLE_S,
+        limiter: Limiter | None = None,
         primary: Primary | None = None,
     ) -> None:
         self._primary = primary
@@ -53,6 +55,7 @@ class NameServer:
         self._host = host
         self._wanted_port = port
         self._idle_s = idle_s
+        self._limiter = limiter
         self._udp: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
@@ -79,7 +82,7 @@ class NameServer:
                 port=self._wanted_port,
             ) from None
         self._udp = udp
-        loop.add_reader(udp.fileno(), self._read_udp)
+        loop.add_reader(udp.fileno(), datagrams(udp, self._answer_datagram).serve)
         self._tcp = await loop.create_server(
             lambda: _Connection(self._zones, self._connections, self._idle_s, self._primary), sock=tcp
         )
@@ -97,26 +100,11 @@ class NameServer:
             await self._tcp.wait_closed()
             self._tcp = None
 
-    def _read_udp(self) -> None:
-        udp = self._udp
-        if udp is None:
-            return
-        for _ in range(_BURST):
-            try:
-                query, peer = udp.recvfrom(MAX_UDP + 1)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:  # what the network reports of earlier answers
-                _log.debug("receiving: %s", error)
-                return
-            if self._primary is not None and is_special(query):
-                answer = special(self._primary, self._zones, query, over_tcp=False)
-            else:
-                answer = answer_to(self._zones, query, MAX_UDP, over_tcp=False)
-            if isinstance(answer, bytes):
-                # A full buffer drops the answer as the network may; the asker asks again.
-                with contextlib.suppress(OSError):
-                    udp.sendto(answer, peer)
+    def _answer_datagram(self, query: bytes, sender: bytes) -> bytes | None:
+        answer = answer_to(self._zones, self._primary, query, over_tcp=False)
+        if not isinstance(answer, bytes):
+            return None
+        return answer if self._limiter is None else self._limiter.limit(query, answer, sender)
 
 
 def _bind(family: int, address: tuple[Any, ...]) -> tuple[socket.socket, socket.socket]:
@@ -141,21 +129,19 @@ def _bind(family: int, address: tuple[Any, ...]) -> tuple[socket.socket, socket.
     raise OSError("no port is free for both UDP and TCP")
 
 
-def answer_to(zones: Zones, query: bytes, max_size: int, *, over_tcp: bool) -> bytes | None:
-    """`respond`, and SERVFAIL for whatever goes wrong in it. Names asked for are never logged."""
+def answer_to(zones: Zones, primary: Primary | None, query: bytes, *, over_tcp: bool) -> bytes | Transfer | None:
+    """What is owed, and SERVFAIL for whatever goes wrong with it. Names asked for are never logged."""
+    most = MAX_MESSAGE if over_tcp else MAX_UDP
     try:
-        return respond(zones(), query, max_size, over_tcp)
+        current = zones()
+        answer = published(current, query, most, over_tcp)
+        if answer is not None:
+            return answer
+        if primary is not None and is_special(query):
+            return primary.answer(query, over_tcp, lambda message, size: respond(current, message, size, over_tcp))
+        return worked_out(current, query, most, over_tcp)
     except Exception:
         _log.exception("a question of %d octets could not be answered", len(query))
-        return failure(query, SERVFAIL) if len(query) >= HEADER else None
-
-
-def special(primary: Primary, zones: Zones, query: bytes, *, over_tcp: bool) -> bytes | Transfer | None:
-    """What the primary says, and SERVFAIL for whatever goes wrong in it."""
-    try:
-        return primary.answer(query, over_tcp, lambda message, size: respond(zones(), message, size, over_tcp))
-    except Exception:
-        _log.exception("a signed question of %d octets could not be answered", len(query))
         return failure(query, SERVFAIL) if len(query) >= HEADER else None
 
 
@@ -238,14 +224,10 @@ class _Connection(asyncio.Protocol):
                 break
             query = bytes(received[start:end])
             position = end
-            answer: bytes | Transfer | None
-            if self._primary is not None and is_special(query):
-                answer = special(self._primary, self._zones, query, over_tcp=True)
-                if isinstance(answer, Transfer):
-                    transfer = answer
-                    break
-            else:
-                answer = answer_to(self._zones, query, MAX_MESSAGE, over_tcp=True)
+            answer = answer_to(self._zones, self._primary, query, over_tcp=True)
+            if isinstance(answer, Transfer):
+                transfer = answer
+                break
             if answer is None:  # whoever sends no questions here is not asking
                 self.abort()
                 return

@@ -40,16 +40,23 @@ from registry.wire import (
     name_to_wire,
     skip_name,
 )
-from registry.zone import Zone, ZoneSet, last_label
+from registry.zone import Node, Zone, ZoneSet, last_label
 
 ANY_TTL = 3600  # seconds; RFC 8482 section 4.2 asks for a long one
+MOST_ADDITIONAL = 2  # records beside the question: OPT and TSIG
 
 _HEADER = struct.Struct("!HHHHHH")
+_NUMBERS = struct.Struct("!HHHHH")  # of a header, without its id
 _TYPE_CLASS = struct.Struct("!HH")
 _RECORD = struct.Struct("!HHIH")
+_OPTION = struct.Struct("!HH")
 _COMPRESSED = 0xC000
 _DNSSEC_OK = 0x8000
 _ANY_ANSWER = rrset(HINFO, ANY_TTL, [b"\x07RFC8482\x00"])
+_IN = IN.to_bytes(2, "big")
+_ONE_QUESTION = b"\0\1\0\0\0\0"
+_PLAIN = {bytes([rd, adcd]) + _ONE_QUESTION + b"\0" for rd in (0, 1) for adcd in (0, 0x10, 0x20, 0x30)}  # up to ARCOUNT
+_ROOT_OPT = b"\0" + OPT.to_bytes(2, "big")
 
 
 def _opt(extended: int, flags: int) -> bytes:
@@ -58,6 +65,7 @@ def _opt(extended: int, flags: int) -> bytes:
 
 _OPT = {flags: _opt(0, flags) for flags in (0, _DNSSEC_OK)}
 _OPT_BADVERS = {flags: _opt(BADVERS >> 4, flags) for flags in (0, _DNSSEC_OK)}
+_OPT_LENGTH = len(_OPT[0])
 
 
 def respond(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
@@ -66,22 +74,70 @@ def respond(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> byte
     max_size: octets that the transport carries; over UDP also what the asker said it takes (RFC 6891 section
     6.2.5), 512 where it said nothing. An answer that does not fit is cut to its question with TC set.
     """
+    return published(zones, query, max_size, over_tcp) or worked_out(zones, query, max_size, over_tcp)
+
+
+def published(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
+    """What `worked_out` says, where that is records of a published name; None for all else.
+
+    Most questions are such, and need no walk over the labels: what equals a published name is well-formed.
+    """
+    if query[2:11] not in _PLAIN:
+        return None
+    end = query.find(0, HEADER) + 5  # no published label has an octet of 0
+    extra = query[end:]
+    if not extra and query[11] == 0:
+        limit, opt, additionals = MIN_UDP, b"", 0
+    elif (
+        len(extra) == _OPT_LENGTH
+        and query[11] == 1
+        and extra[:3] == _ROOT_OPT
+        and extra[6] == 0 == extra[9] == extra[10]
+    ):
+        limit, opt, additionals = max(extra[3] << 8 | extra[4], MIN_UDP), _OPT[(extra[7] & 0x80) << 8], 1
+    else:
+        return None
+    node = _node(zones, query[HEADER : end - 4].lower())
+    if not node or query[end - 2 : end] != _IN:
+        return None
+    qtype = query[end - 4] << 8 | query[end - 3]
+    for rtype, n, wire in node:
+        if rtype == qtype:
+            limit = max_size if over_tcp or limit > max_size else limit
+            flags = QR | AA | (query[2] << 8 & RD)
+            if end + len(wire) + len(opt) > limit:
+                return query[:2] + _NUMBERS.pack(flags | TC, 1, 0, 0, additionals) + query[HEADER:end] + opt
+            return query[:2] + _NUMBERS.pack(flags, 1, n, 0, additionals) + query[HEADER:end] + wire + opt
+    return None
+
+
+def _node(zones: ZoneSet, name: bytes) -> Node | None:
+    """The RRsets at a published name of a zone that delegates nothing."""
+    for length in zones.lengths:
+        zone = zones.by_apex.get(name[-length:])
+        if zone is not None:
+            return None if zone.cuts else zone.published(name[:-length])
+    return None
+
+
+def worked_out(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> bytes | None:
+    """`respond`, step by step."""
     if len(query) < HEADER:
         return None
-    ident, flags, *sections = _HEADER.unpack_from(query)
+    flags = query[2] << 8 | query[3]
     if flags & QR:
         return None
     if flags & OPCODE_MASK:
         return failure(query, NOTIMP)
     try:
-        offsets, end, edns = _parse(query, sections)
+        offsets, end = _question(query)
+        edns = _edns(query, end)
     except (IndexError, struct.error, ValueError):
         return failure(query, FORMERR)
-    limit, opt = max_size if over_tcp else min(max_size, MIN_UDP), b""
-    version = 0
+    limit, opt, version = MIN_UDP, b"", 0
     if edns is not None:
         payload, version, dnssec_ok = edns
-        limit = max_size if over_tcp else min(max_size, max(payload, MIN_UDP))
+        limit = max(payload, MIN_UDP)
         opt = (_OPT_BADVERS if version else _OPT)[dnssec_ok]
     if version:
         flags_out, counts, body = NOERROR, (0, 0, 0), b""
@@ -89,12 +145,22 @@ def respond(zones: ZoneSet, query: bytes, max_size: int, over_tcp: bool) -> byte
         qtype, qclass = _TYPE_CLASS.unpack_from(query, end - 4)
         flags_out, counts, body = _answer(zones, query[HEADER : end - 4].lower(), offsets, qtype, qclass)
     flags_out |= QR | (flags & RD)
-    question = query[HEADER:end]
-    if HEADER + len(question) + len(body) + len(opt) > limit:
+    if end + len(body) + len(opt) > (max_size if over_tcp else min(max_size, limit)):
         flags_out, counts, body = flags_out | TC, (0, 0, 0), b""
     answers, authorities, additionals = counts
-    header = _HEADER.pack(ident, flags_out, 1, answers, authorities, additionals + (edns is not None))
-    return header + question + body + opt
+    numbers = _NUMBERS.pack(flags_out, 1, answers, authorities, additionals + (edns is not None))
+    return query[:2] + numbers + query[HEADER:end] + body + opt
+
+
+def truncated(answer: bytes) -> bytes:
+    """An answer of `respond` cut to its question with TC set; what has no records stays as it is."""
+    if answer[6:10] == bytes(4):
+        return answer
+    end = skip_name(answer, HEADER) + 4
+    opt = answer[-_OPT_LENGTH:] if answer[-_OPT_LENGTH:].startswith(_ROOT_OPT) else b""
+    additionals = b"\0\1" if opt else b"\0\0"
+    flags = bytes([answer[2] | TC >> 8])
+    return answer[:2] + flags + answer[3:6] + bytes(4) + additionals + answer[HEADER:end] + opt
 
 
 def failure(query: bytes, rcode: int) -> bytes:
@@ -103,16 +169,12 @@ def failure(query: bytes, rcode: int) -> bytes:
     return _HEADER.pack(int.from_bytes(query[:2], "big"), QR | flags & (OPCODE_MASK | RD) | rcode, 0, 0, 0, 0)
 
 
-_Edns = tuple[int, int, int]  # payload size, version, DO flag
+def _question(query: bytes) -> tuple[list[int], int]:
+    """Where the labels of the name asked for start, and where the question ends.
 
-
-def _parse(query: bytes, sections: list[int]) -> tuple[list[int], int, _Edns | None]:
-    """Where the labels of the name asked for start, where the question ends, and what EDNS says.
-
-    Raises ValueError, IndexError or struct.error for what is no question.
+    Raises ValueError or IndexError for what is no single question.
     """
-    questions, answers, authorities, additionals = sections
-    if questions != 1 or answers or authorities or additionals > 2 or len(query) > MAX_UDP:
+    if query[4:10] != _ONE_QUESTION or query[10] or query[11] > MOST_ADDITIONAL or len(query) > MAX_UDP:
         raise ValueError("not one question, or a long one")
     offsets: list[int] = []
     position = HEADER
@@ -124,27 +186,43 @@ def _parse(query: bytes, sections: list[int]) -> tuple[list[int], int, _Edns | N
     end = position + 5
     if end > len(query) or position + 1 - HEADER > MAX_NAME:
         raise ValueError("a question cut short, or too long a name")
-    return offsets, end, _edns(query, end, additionals) if end != len(query) or additionals else None
+    return offsets, end
 
 
-def _edns(query: bytes, position: int, additionals: int) -> _Edns | None:
-    """Payload size, version and DO flag of the OPT record, if there is one; other records are passed over.
+_Edns = tuple[int, int, int]  # payload size, version, DO flag
+
+
+def _edns(query: bytes, end: int) -> _Edns | None:
+    """What the OPT record after the question says, if there is one; other records are passed over.
 
     Raises ValueError, IndexError or struct.error for what is no additional section, or octets after it.
     """
+    additionals = query[11]
+    position = end
     found = None
     for _ in range(additionals):
         owner = position
-        position = skip_name(query, position)
+        position = position + 1 if query[position] == 0 else skip_name(query, position)
         rtype, payload, ttl, length = _RECORD.unpack_from(query, position)
         position += _RECORD.size + length
         if rtype == OPT:
             if found is not None or query[owner] != 0:
                 raise ValueError("two OPT records, or one that is not of the root")
+            if length:
+                _check_options(query, position - length, position)
             found = payload, ttl >> 16 & 0xFF, ttl & _DNSSEC_OK
     if position != len(query):
         raise ValueError("octets after the last record, or missing from it")
     return found
+
+
+def _check_options(query: bytes, position: int, end: int) -> None:
+    """RFC 6891 section 6.1.2: options fill the record. Raises ValueError or struct.error; none of them matters here."""
+    while position < end:
+        _, length = _OPTION.unpack_from(query, position)
+        position += _OPTION.size + length
+    if position != end:
+        raise ValueError("an EDNS option that is longer than its record")
 
 
 _Answer = tuple[int, tuple[int, int, int], bytes]  # flags with rcode; records per section; the sections
@@ -155,22 +233,22 @@ def _answer(zones: ZoneSet, name: bytes, offsets: list[int], qtype: int, qclass:
     if found is None or qtype in (AXFR, IXFR):
         return REFUSED, (0, 0, 0), b""
     zone, depth = found
-    start = offsets[depth] - HEADER
-    labels = name[:start]
+    apex = offsets[depth]
+    start = apex - HEADER
     if zone.cuts:
         first = 1 if qtype == DS else 0  # a delegated name's DS is the parent's (RFC 4035 section 3.1.4.1)
         for offset in offsets[first:depth]:
             if name[offset - HEADER : start] in zone.cuts:
                 return _referral(zone, name[offset - HEADER : start], offset)
-    node = zone.find(labels, name[offsets[depth - 1] - HEADER : start] if depth else b"")
+    node = zone.find(name[:start], name[offsets[depth - 1] - HEADER : start] if depth else b"")
     if node is None:
-        return AA | NXDOMAIN, (0, 1, 0), _pointer(offsets[depth]) + zone.negative
+        return AA | NXDOMAIN, (0, 1, 0), _pointer(apex) + zone.negative
     for each in node:
-        if each.rtype == qtype:
-            return AA, (each.n, 0, 0), each.wire
+        if each[0] == qtype:
+            return AA, (each[1], 0, 0), each[2]
     if qtype == ANY and node:
         return AA, (1, 0, 0), _ANY_ANSWER.wire
-    return AA, (0, 1, 0), _pointer(offsets[depth]) + zone.negative
+    return AA, (0, 1, 0), _pointer(apex) + zone.negative
 
 
 def _zone_of(zones: ZoneSet, name: bytes, offsets: list[int], above: bool) -> tuple[Zone, int] | None:
@@ -179,9 +257,11 @@ def _zone_of(zones: ZoneSet, name: bytes, offsets: list[int], above: bool) -> tu
     above: where the name is itself an apex, the zone above is meant, if it is here.
     """
     apex = None
-    for depth, offset in enumerate(offsets):
-        zone = zones.by_apex.get(name[offset - HEADER :])
-        if zone is not None:
+    by_apex = zones.by_apex
+    for length in zones.lengths:
+        zone = by_apex.get(name[-length:])
+        if zone is not None and HEADER + len(name) - length in offsets:
+            depth = offsets.index(HEADER + len(name) - length)
             if depth or not above:
                 return zone, depth
             apex = zone, depth

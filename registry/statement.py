@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from registry.region import FLOAT_SLACK, Bounds, Region, Vector, merge_counts
 from registry.split import Geometry
-from registry.tree import round_up
+from registry.summary import summary
 
 _SLACK = 1e-9  # of the extent: by so much may computed bounds of the same octets differ
 
 
-def summary_of(name: str, regions: Sequence[Region], margin: float = 0.0) -> Region:
-    """The region that contains all of `regions` (at least one), as records of a root cell that were decoded.
+def statement(name: str, regions: Sequence[Region], margin: float = 0.0) -> Region:
+    """The region that stands for all of `regions` (at least one), as records of a root cell that were decoded.
 
-    margin: by this share of its extent it is larger than need be, so that not every growth has to be told. Counts are
-    rounded up (registry.tree.round_up), var and spread as for an inner record.
+    margin: by this share of its extent it is larger than need be, so that not every growth has to be told.
     """
-    geometry = Geometry.of(regions)
-    members = np.arange(len(regions))
-    centre, radius = geometry.ball(members)
-    weight = geometry.size / geometry.size.sum()
-    offset2 = (geometry.centre - centre) ** 2
-    mean = geometry.var.sum(axis=1) + offset2.sum(axis=1)
-    within = geometry.spread + 4.0 * np.einsum("ij,ij->i", geometry.var, offset2)
-    lo, hi = geometry.lo.min(axis=0), geometry.hi.max(axis=0)
-    room = margin * (hi - lo) / 2.0
     counts = merge_counts(region.counts for region in regions)
-    return Region(
-        id=name,
-        counts={action: round_up(count) for action, count in counts.items()},
-        centre=centre,
-        radius=radius * (1.0 + margin),
-        lo=lo - room,
-        hi=hi + room,
-        var=weight @ (geometry.var + offset2),
-        spread=float(weight @ (within + (mean - weight @ mean) ** 2)),
-    )
+    whole = summary(Geometry.of(regions), np.arange(len(regions), dtype=np.intp), counts, name)
+    room = margin * (whole.hi - whole.lo) / 2.0
+    return replace(whole, radius=whole.radius * (1.0 + margin), lo=whole.lo - room, hi=whole.hi + room)
 
 
-def contains(stated: Region, actions: Sequence[str], inside: Bounds) -> bool:
+def holds(stated: Region, actions: Sequence[str], inside: Bounds) -> bool:
     """Whether all that may lie in the regions `inside`, which count `actions`, lies in the region `stated`, and is
     counted there."""
     reach = inside.radius[:, None] * (1.0 + FLOAT_SLACK)

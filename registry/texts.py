@@ -23,7 +23,8 @@ class ApexText:
 
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
     actions: in the order that counts in cell records refer to. parent: the apex of the registry in whose tree this
-    one runs a part of the domain, where there is one.
+    one runs a part of the domain, where there is one. serial: the zone's as the registry published it, which a server
+    that signs replaces by its own in the SOA; None where an older registry does not say it.
     """
 
     generation: int
@@ -33,11 +34,13 @@ class ApexText:
     actions: tuple[str, ...]
     schema_url: str | None = None
     parent: str | None = None
+    serial: int | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
         parent = [] if self.parent is None else [f"parent={self.parent}"]
+        serial = [] if self.serial is None else [serial_string(self.serial).decode()]
         return _strings(
             [
                 f"v={VERSION}",
@@ -47,6 +50,7 @@ class ApexText:
                 f"d={self.dimension}",
                 *url,
                 *parent,
+                *serial,
                 *(f"action={action}" for action in self.actions),
             ]
         )
@@ -63,6 +67,7 @@ class ApexText:
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
             parent=fields.optional("parent"),
+            serial=None if fields.optional("serial") is None else fields.integer("serial"),
         )
         if not 1 <= text.dimension <= MAX_DIMENSION:
             raise LookupFailed(f"the domain's TXT: d={text.dimension}, 1 to {MAX_DIMENSION} are possible")
@@ -118,6 +123,11 @@ class NetworkText:
             engine=fields.required("engine"),
             lapsed=fields.flag("lapsed"),
         )
+
+
+def serial_string(serial: int) -> bytes:
+    """How an apex says its serial."""
+    return f"serial={serial}".encode()
 
 
 def _strings(texts: Iterable[str]) -> tuple[bytes, ...]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord
 from registry.errors import RegionError
-from registry.region import Region, merge_counts
+from registry.region import merge_counts
 from registry.split import Geometry, Indices, Questions, halve, middle
+from registry.summary import summary
 
 
 def build_tree(
@@ -41,16 +42,6 @@ def build_tree(
     builder = _Builder(leaves, capacity, fanout, halvings)
     builder.build((), np.arange(len(leaves), dtype=np.intp), np.arange(len(builder.questions.point), dtype=np.intp))
     return builder.cells
-
-
-def round_up(count: int) -> int:
-    """`count` up to the next number of three significant binary digits, so that small changes stop here.
-
-    >>> [round_up(n) for n in (1, 7, 8, 9, 100)]
-    [1, 7, 8, 10, 112]
-    """
-    step = 1 << max(count.bit_length() - 3, 0)
-    return -(-count // step) * step
 
 
 class _Builder:
@@ -128,28 +119,6 @@ class _Builder:
         return float(len(part)) if even else len(part) * (len(reached) + 0.5)
 
     def _summary(self, address: Address, members: Indices, held: Mapping[str, int]) -> CellRecord:
-        """The record that stands for `members`, which hold so many packets per action, in the parent cell.
-
-        Counts are upper limits (round_up). var follows the law of total variance, exactly. spread does too, but
-        takes a packet's offset from its own region's centre as uncorrelated across axes and with its length:
-        within region i, at offset e_i from the common centre, the squared distance has the mean
-        m_i = |var_i| + e_i^2 and the variance spread_i + 4 var_i . e_i^2.
-        """
-        geometry = self.geometry
-        centre, radius = geometry.ball(members)
-        weight = geometry.size[members] / geometry.size[members].sum()
-        offset2 = (geometry.centre[members] - centre) ** 2
-        var = weight @ (geometry.var[members] + offset2)
-        mean = geometry.var[members].sum(axis=1) + offset2.sum(axis=1)
-        within = geometry.spread[members] + 4.0 * np.einsum("ij,ij->i", geometry.var[members], offset2)
-        region = Region(
-            id=str(address[-1]),
-            counts={action: round_up(count) for action, count in held.items()},
-            centre=centre,
-            radius=radius,
-            lo=geometry.lo[members].min(axis=0),
-            hi=geometry.hi[members].max(axis=0),
-            var=var,
-            spread=float(weight @ (within + (mean - weight @ mean) ** 2)),
-        )
+        """The record that stands for `members`, which hold so many packets per action, in the parent cell."""
+        region = summary(self.geometry, members, held, str(address[-1]))
         return CellRecord(region, child=address, lapsed=bool(self.lapsed[members].any()))

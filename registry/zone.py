@@ -14,7 +14,7 @@ from registry.cut import Cut
 from registry.errors import ConfigError, RegionError
 from registry.record import encode_cell
 from registry.rrset import RRset, address_rrsets, fixed, rrset, soa_rdata, txt_rdata, uri_rdata
-from registry.texts import ApexText, NetworkText
+from registry.texts import ApexText, NetworkText, serial_string
 from registry.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
 
 MAX_CELL_BYTES = 16 * 1024
@@ -99,20 +99,31 @@ class Zone:
     cuts: Mapping[bytes, RRset]
     sources: Mapping[bytes, tuple[object, ...]] = field(default_factory=dict)
     negative: bytes = field(init=False)  # the SOA record of negative answers, without its owner
+    _lengths: tuple[int, ...] = field(init=False)  # of the keys of `branches`, in octets
 
     def __post_init__(self) -> None:
         # RFC 2308 section 3: the SOA of a negative answer lives for the lesser of its TTL and its minimum.
         object.__setattr__(self, "negative", fixed(SOA, min(self.ttls.apex, self.ttls.soa_minimum), self.soa))
+        object.__setattr__(self, "_lengths", tuple({len(branch) for branch in self.branches}))
 
     def find(self, labels: bytes, branch: bytes) -> Node | None:
         """The RRsets at the name; () at an empty non-terminal, None where there is no such name."""
         names = self.branches.get(branch)
         return None if names is None else names.get(labels)
 
+    def published(self, labels: bytes) -> Node | None:
+        """As `find`, for those who have not looked where labels start; None too for what is no sequence of labels."""
+        for length in self._lengths:
+            names = self.branches.get(labels[-length:] if length else b"")
+            if names is not None and (node := names.get(labels)) is not None:
+                return node
+        return None
+
     def with_serial(self, serial: int) -> Zone:
         """The same zone under another serial; costs nothing that grows with the zone."""
         soa = self.soa[:-20] + (serial & MAX_SERIAL).to_bytes(4, "big") + self.soa[-16:]
-        node = (rrset(SOA, self.ttls.apex, [soa]), *self.branches[b""][b""][1:])
+        told = (_with_serial(each, self.serial, serial) for each in self.branches[b""][b""][1:])
+        node = (rrset(SOA, self.ttls.apex, [soa]), *told)
         return replace(self, serial=serial, soa=soa, branches={**self.branches, b"": {b"": node}})
 
     def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
@@ -129,6 +140,7 @@ class ZoneSet:
 
     def __init__(self, zones: Iterable[Zone] = ()) -> None:
         self.by_apex: dict[bytes, Zone] = {name_to_wire(zone.apex): zone for zone in zones}
+        self.lengths = sorted({len(apex) for apex in self.by_apex}, reverse=True)  # of the apexes, in octets
 
 
 def origin_zone(
@@ -175,7 +187,7 @@ def domain_zone(
         raise RegionError(f"{naming.domain}: generation {publication.current} is current but not among the published")
     top = publication.top or naming.origin
     soa, node = _apex(top, serial, ttls)
-    text = rrset(TXT, ttls.apex, [txt_rdata(publication.text.strings())])
+    text = rrset(TXT, ttls.apex, [txt_rdata(replace(publication.text, serial=serial).strings())])
     branches: dict[bytes, Branch] = {b"": {b"": (*node, text)}}
     sources: dict[bytes, tuple[object, ...]] = {}
     for generation, cells in publication.generations.items():
@@ -204,6 +216,15 @@ def _apex(top: str, serial: int, ttls: Ttls) -> tuple[bytes, Node]:
     soa = soa_rdata(f"ns.{top}", f"hostmaster.{top}", timers)
     servers = rrset(NS, ttls.endpoint, [name_to_wire(f"ns.{top}")])
     return soa, (rrset(SOA, ttls.apex, [soa]), servers)
+
+
+def _with_serial(each: RRset, before: int, serial: int) -> RRset:
+    """The apex's TXT says its serial; other RRsets are as they were."""
+    if each.rtype != TXT:
+        return each
+    old, new = txt_rdata([serial_string(before)]), txt_rdata([serial_string(serial)])
+    [(ttl, rdata)] = each.rdatas()
+    return rrset(TXT, ttl, [rdata.replace(old, new, 1)])
 
 
 def _with_cuts(branches: Mapping[bytes, Branch], nodes: Mapping[bytes, Node], apex: str) -> Mapping[bytes, Branch]:

@@ -9,11 +9,14 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("registry", "regional", "gateway")
 PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
-    "registry/tree.py", "registry/statement.py", "registry/cut.py", "registry/zone.py", "registry/record.py",
-    "registry/responder.py", "registry/delegation.py", "registry/message.py",
+    "registry/tree.py", "registry/living.py", "registry/statement.py", "registry/cut.py", "registry/zone.py",
+    "registry/delta.py",
+    "registry/record.py", "registry/responder.py", "registry/delegation.py", "registry/message.py",
     "regional/packet.py", "regional/clustering.py",
     "gateway/path.py", "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
-    "gateway/certificate.py", "gateway/synthesis.py", "gateway/kernel.py", "gateway/kaplan_meier.py",
+    "gateway/certificate.py", "gateway/synthesis.py", "gateway/kernel.py",
+    "gateway/kaplan_meier.py", "gateway/balance.py", "gateway/corroboration.py", "gateway/random_effects.py",
+    "gateway/candidates.py", "regional/cohort.py",
 )  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "socket", "time", "selectors", "threading", "lmdb"}
 

@@ -19,6 +19,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     question.add_arguments(command)
     command.add_argument("--action", action="append", dest="actions", help="only this action (repeatable)")
     command.add_argument("--outcome", action="append", dest="outcomes", help="only this outcome (repeatable)")
+    command.add_argument("--corroborate", action="store_true", help="let each network speak for itself as well")
     command.add_argument("--plan", action="store_true", help="say what asking would cost, and ask nobody")
     command.add_argument("--require-exact", action="store_true", help="exit 3 unless proved complete")
 

@@ -34,7 +34,7 @@ def question_of(options: argparse.Namespace) -> Question:
     for name in ("recall", "budget"):
         if getattr(options, name, None) is not None:
             members["mode"] = {name: getattr(options, name)}
-    for name in ("actions", "outcomes"):
+    for name in ("actions", "outcomes", "corroborate"):
         if getattr(options, name, None):
             members[name] = getattr(options, name)
     return Question.from_document(members)

@@ -14,6 +14,7 @@ from registry.catalog import catalog_zone
 from registry.clock import Clock, SystemClock
 from registry.enrolment import DomainEntry, Enrolment
 from registry.journal import Journal
+from registry.limiter import Limiter
 from registry.nameserver import NameServer
 from registry.notify import Notifier
 from registry.primary import Primary
@@ -72,7 +73,8 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         primary = Primary(
             publisher.zones, clock, config.keys().values(), publisher.history.since, lambda: ZoneSet([catalog])
         )
-        server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary)
+        limiter = Limiter(clock.monotonic, section.udp_rate)
+        server = NameServer(publisher.zones, section.dns.host, section.dns.port, primary=primary, limiter=limiter)
         await server.start()
         try:
             async with (

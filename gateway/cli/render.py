@@ -95,6 +95,23 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
     console.print(table)
     if outcome["verdict"]:
         console.print(f"  verdict: {outcome['verdict']}")
+    for pair in outcome["heterogeneity"] or ():
+        _show_corroboration(pair, console)
+
+
+def _show_corroboration(pair: Mapping[str, Any], console: Console) -> None:
+    """What the networks say of a pair, each by itself."""
+    found = pair["random_effects"]
+    pooled = ""
+    if found is not None:
+        low, high = _number(found["low"]), _number(found["high"])
+        pooled = f"; together {_number(found['estimate'])} ({low} to {high})"
+    flags = "".join(f"; [red]{flag}[/red]" for flag in pair["flags"])
+    console.print(
+        f"  within networks, {escape(pair['action'])} less {escape(pair['minus'])}: {len(pair['networks'])} networks,"
+        f" median {_number(pair['median']['estimate'])}{pooled}{flags}",
+        highlight=False,
+    )
 
 
 def _show_balance(pair: Mapping[str, Any], console: Console) -> None:

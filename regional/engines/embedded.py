@@ -2,55 +2,70 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from regional.engine import MAX_K, Census, Limits, NearestQuery, NearestResult, PutResult
-from regional.engines.scan import Entry, Scan
+from regional.engine import MAX_K, Census, Change, Limits, NearestQuery, NearestResult, PutResult, Told, Watch
+from regional.engines.feed import Watcher
+from regional.engines.index import Index
+from regional.engines.scan import Entry
 from regional.engines.store import MAX_MAP, Batch, Store
 from regional.engines.writer import Writer
 from regional.packet import Packet
 from regional.packetcbor import FLOAT32, findable
+from regional.partition import Partition
 from registry.errors import Corrupt, KindredError, PacketError, Unavailable
 
 MAX_WAITING: Final = 50_000  # packets of one network that may wait for the disk; more are turned away
-_THREAD_ABOVE: Final = 100_000  # numbers in the scan; a larger one would hold up the event loop
-_STEP: Final = 1024  # packets taken into the scan at once, so that a question never waits long for the lock
+_PAGE: Final = 1024  # packets read at once where all are read: deposits wait no longer than that
 
 
 class EmbeddedEngine:
-    """Packets of one network of dimension `d` in the directory `path`; `writer` is the process's."""
+    """Packets of one network of dimension `d` in the directory `path`; `writer` is the process's.
 
-    def __init__(self, network: str, d: int, path: Path, writer: Writer, max_map: int = MAX_MAP) -> None:
+    partition: that of a store which has none yet.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        d: int,
+        path: Path,
+        writer: Writer,
+        max_map: int = MAX_MAP,
+        partition: Partition | None = None,
+    ) -> None:
         self._network = network
         self._d = d
         self._path = path
         self._writer = writer
         self._max_map = max_map
+        self._partition = partition or Partition.whole(d)
         self._store: Store | None = None
-        self._scan = Scan(network, d)
-        self._scanning = threading.Lock()
+        self._index = Index(network, d)
+        self._watchers: set[Watcher] = set()
         self._waiting = 0
         self._behind = False
-        self._gatherer: threading.Thread | None = None
-        self._closing = threading.Event()
 
     @property
     def limits(self) -> Limits:
         """Any number of packets that fit disk and memory."""
-        return Limits(k=MAX_K, packets=None)
+        return Limits(k=MAX_K, packets=None, atomic=MAX_WAITING)
+
+    @property
+    def partition(self) -> Partition:
+        """How the packets are parted into buckets."""
+        return self._partition
 
     @property
     def count(self) -> int:
         """Packets held, those of withdrawn nodes not counted."""
-        return len(self._scan)
+        return len(self._index)
 
     async def open(self) -> None:
         """Load what is held. Raises Unavailable where another process has it, Corrupt where it is broken."""
@@ -74,21 +89,61 @@ class EmbeddedEngine:
             self._waiting -= len(packets)
         return ["accepted" if each else "stale" for each in taken]
 
+    async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Forget the packets of nodes, each unless it is of a higher seq than named; which there were to forget."""
+        store = self._opened()
+
+        def forget() -> list[bool]:
+            removed = store.remove(nodes)
+            gone = [self._change(data)._replace(packet=None) for data in removed if data is not None]
+            self._show([Entry(change.node, "", b"", b"") for change in gone], gone)
+            return [data is not None for data in removed]
+
+        return await self._writer.call(forget)
+
     async def get(self, node: bytes) -> bytes | None:
         """The current packet of a node (also a tombstone)."""
         return self._opened().get(node)
 
+    async def history(self, node: bytes) -> list[bytes]:
+        """The current packet of a node: no other is kept."""
+        data = self._opened().get(node)
+        return [] if data is None else [data]
+
+    async def bucket(self, number: int) -> list[bytes]:
+        """All packets in a bucket, those of withdrawn nodes left out."""
+        return [
+            change.packet
+            async for page in self._pages()
+            for change in page
+            if change.bucket == number and change.packet and findable(change.packet)[2]
+        ]
+
     async def nearest(self, query: NearestQuery) -> NearestResult:
-        """The nearest packets, exactly; in a thread where the scan is large."""
+        """The nearest packets, exactly."""
         self._opened()
-        if len(self._scan) * self._d <= _THREAD_ABOVE:
-            return self._nearest(query)
-        return await asyncio.to_thread(self._nearest, query)
+        return await self._index.nearest(query)
 
     async def census(self) -> Census:
         """A copy of everything that can be found."""
         self._opened()
-        return await asyncio.to_thread(self._census)
+        return await self._index.census()
+
+    async def watch(self, after: int | None = None) -> Watch:  # noqa: ARG002
+        """All that is kept, tombstones too, then each change as it comes; from no position on, always afresh."""
+        self._opened()
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        try:
+            afresh = True
+            async for page in self._pages():
+                yield Told(page, complete=False, afresh=afresh)
+                afresh = False
+            yield Told((), complete=True, afresh=afresh)
+            async for changes in watcher.changes():
+                yield Told(changes, complete=True)
+        finally:
+            self._watchers.discard(watcher)
 
     async def note(self, name: str) -> bytes | None:
         """What `keep_note` stored last under this name."""
@@ -102,19 +157,27 @@ class EmbeddedEngine:
     def write(self, batches: Sequence[Batch]) -> list[list[bool] | KindredError]:
         """Commit, then make visible what was committed (in the writer's thread)."""
         results = self._opened().put(batches)
-        try:
-            new: list[tuple[Packet, bytes]] = []
-            for batch, taken in zip(batches, results, strict=True):
-                if not isinstance(taken, KindredError):
-                    new += [each for each, accepted in zip(batch, taken, strict=True) if accepted]
-            self._take_in(
-                Entry(packet.node, packet.action or "", packet.fingerprint.astype(FLOAT32, copy=False).tobytes(), data)
-                for packet, data in new
-            )
-        except BaseException:
-            self._behind = True  # the scan lacks what the disk has: answering would lose packets in silence
-            raise
+        new: list[tuple[Packet, bytes]] = []
+        for batch, taken in zip(batches, results, strict=True):
+            if not isinstance(taken, KindredError):
+                new += [each for each, accepted in zip(batch, taken, strict=True) if accepted]
+        entries = (
+            Entry(packet.node, packet.action or "", packet.fingerprint.astype(FLOAT32, copy=False).tobytes(), data)
+            for packet, data in new
+        )
+        told = new if self._watchers else []
+        self._show(entries, [Change(self._partition.bucket(each.fingerprint), each.node, data) for each, data in told])
         return results
+
+    def _show(self, entries: Iterable[Entry], changes: Sequence[Change]) -> None:
+        """Make visible what is committed."""
+        try:
+            self._index.take(entries)
+        except BaseException:
+            self._behind = True  # the index lacks what the disk has: answering would lose packets in silence
+            raise
+        for watcher in tuple(self._watchers):
+            watcher.offer(changes)
 
     def _opened(self) -> Store:
         if self._store is None or self._behind:
@@ -122,17 +185,24 @@ class EmbeddedEngine:
         return self._store
 
     def _load(self) -> Store:
-        self._scan = Scan(self._network, self._d)
-        self._closing.clear()
+        self._index = Index(self._network, self._d)
         store = Store(self._path, self._max_map)
         try:
-            self._take_in(self._held(data) for data in store.packets())
+            noted = store.note("partition")
+            if noted is None:
+                store.keep_note("partition", self._partition.to_bytes())
+            else:
+                self._partition = Partition.from_bytes(noted, self._d)
+            self._index.take(self._entry(data) for data in store.packets())
         except PacketError as error:
             store.close()
             raise Corrupt(f"{self._path}: a stored packet is not usable: {error.detail}") from None
+        except KindredError:
+            store.close()
+            raise
         return store
 
-    def _held(self, data: bytes) -> Entry:
+    def _entry(self, data: bytes) -> Entry:
         """What was checked when it was stored is not decoded as a whole."""
         node, action, axes = findable(data)
         if axes:
@@ -143,37 +213,23 @@ class EmbeddedEngine:
                 raise PacketError("its fingerprint is not finite")
         return Entry(node, action, axes, data)
 
-    def _let_go(self, store: Store) -> None:
-        self._closing.set()
-        if self._gatherer is not None:
-            self._gatherer.join()
-            self._gatherer = None
-        store.close()
+    def _change(self, data: bytes) -> Change:
+        node, _, axes = findable(data)
+        return Change(self._partition.bucket(np.frombuffer(axes, dtype=FLOAT32)), node, data)
 
-    def _take_in(self, entries: Iterable[Entry]) -> None:
-        """Make packets findable, and gather them anew, in a thread, where that pays."""
-        entries = iter(entries)
-        while some := list(islice(entries, _STEP)):
-            with self._scanning:
-                self._scan.take(some)
-        if self._scan.scattered() and not (self._gatherer and self._gatherer.is_alive()):
-            self._gatherer = threading.Thread(target=self._gather, name="kindred-gatherer", daemon=True)
-            self._gatherer.start()
-
-    def _gather(self) -> None:
-        while not self._closing.is_set():
-            with self._scanning:
-                gathering = self._scan.gather()
-            if gathering is None:
+    async def _pages(self) -> AsyncGenerator[Sequence[Change], None]:
+        """All that is kept, page by page, each read between two commits."""
+        after = 0
+        while True:
+            page, after = await self._writer.call(partial(self._page, self._opened(), after))
+            if not page:
                 return
-            coarse = gathering.work(self._closing.is_set)
-            with self._scanning:
-                self._scan.adopt(gathering, coarse)
+            yield page
 
-    def _nearest(self, query: NearestQuery) -> NearestResult:
-        with self._scanning:
-            return self._scan.nearest(query)
+    def _page(self, store: Store, after: int) -> tuple[list[Change], int]:
+        held, after = store.page(after, _PAGE)
+        return [self._change(data) for data in held], after
 
-    def _census(self) -> Census:
-        with self._scanning:
-            return self._scan.census()
+    def _let_go(self, store: Store) -> None:
+        self._index.close()
+        store.close()

@@ -16,6 +16,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -77,6 +78,16 @@ class Store:
             data: bytes | None = None if entry is None else transaction.get(entry[: _NUMBER.size])
             return data
 
+    def page(self, after: int, most: int) -> tuple[list[bytes], int]:
+        """The CBOR of at most so many packets in the order of their numbers, and after which one to read on."""
+        with self._resizing, self._env.begin(self._packets) as transaction, transaction.cursor() as packets:
+            found = []
+            if packets.set_range(_NUMBER.pack(after)):
+                for key, data in islice(packets.iternext(), most):
+                    found.append(data)
+                    after = _NUMBER.unpack(key)[0] + 1
+            return found, after
+
     def note(self, name: str) -> bytes | None:
         """What was noted last under `name`."""
         with self._resizing, self._env.begin(self._notes) as transaction:
@@ -99,6 +110,20 @@ class Store:
             if len(batches) == 1:
                 return [error]
         return [self.put([batch])[0] for batch in batches]
+
+    def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        """Forget the packets of nodes, each unless its seq is above the one named; what was forgotten, durably."""
+        return self._write(lambda transaction: [self._forget(transaction, node, seq) for node, seq in nodes])
+
+    def _forget(self, transaction: lmdb.Transaction, node: bytes, most: int) -> bytes | None:
+        entry = transaction.get(node, db=self._nodes)
+        if entry is None or _ENTRY.unpack(entry)[1] > most:
+            return None
+        transaction.delete(node, db=self._nodes)
+        number = entry[: _NUMBER.size]
+        data = transaction.get(number, db=self._packets)
+        transaction.delete(number, db=self._packets)
+        return None if data is None else bytes(data)
 
     def _apply(self, transaction: lmdb.Transaction, batch: Batch) -> list[bool]:
         with transaction.cursor(self._nodes) as nodes, transaction.cursor(self._packets) as packets:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from gateway.federation import Federation
+from regional.packet import node_text
 from registry.fingerprint import encode, to_base64
 from tests.acceptance.federated import Federated, situation
 from tests.acceptance.truth import Truth, places
@@ -115,6 +116,30 @@ async def test_each_network_has_one_disposition_and_its_reason(kindred: Federate
             assert "nothing of it is nearer than" in each["reason"]
             assert each["contributed"] == 0
     assert sum(each["contributed"] for each in answer["networks"]) == answer["found"]
+
+
+@pytest.mark.parametrize("per", ["action", "all"])
+async def test_each_network_can_be_heard_by_itself(kindred: Federated, truths: dict[str, Truth], per: str) -> None:
+    """Its difference is that of its own K nearest of each action, whoever else is nearer."""
+    domain = "icu.medicine"
+    question = {"domain": domain, "situation": situation("icu"), "k": 20, "per": per, "outcomes": ["died_30d"]}
+    answer = await kindred.ask(**question, corroborate=True)
+    plain = await kindred.ask(**question)
+    assert answer["neighbours"] == plain["neighbours"]
+    assert plain["synthesis"]["died_30d"]["heterogeneity"] is None
+    [pair] = answer["synthesis"]["died_30d"]["heterogeneity"]
+    held = {(packet.network, node_text(packet.node)): packet for packet in truths[domain].packets.values()}
+    assert len(pair["networks"]) >= 2
+    for told in pair["networks"]:
+        others = {packet.network for packet in held.values()} - {told["network"]}
+        own = truths[domain].nearest({**question, "per": "action"}, without=others)
+        means = []
+        for action in (pair["action"], pair["minus"]):
+            arm = [(held[place], distance) for place, distance in own if held[place].action == action]
+            width = max(1.0, *(distance for _, distance in arm))
+            weight = [1 - 0.75 * (distance / width) ** 2 for _, distance in arm]
+            means.append(np.average([packet.outcomes["died_30d"] for packet, _ in arm], weights=weight))
+        assert told["estimate"] == pytest.approx(means[0] - means[1], rel=1e-9)
 
 
 async def test_the_certificate_says_what_it_relied_on(kindred: Federated) -> None:

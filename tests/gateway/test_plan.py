@@ -139,3 +139,25 @@ def test_at_most_never_rests_on_counts(federation: Simulated) -> None:
     certificate = judged(walk, outcomes=outcomes, k=1000)
     assert {each.network for each in certificate.missing} == set(federation.holders)
     assert {each.at_most for each in certificate.missing} == {1000}
+
+
+def test_what_is_certain_is_opened_without_an_outlook(federation: Simulated) -> None:
+    """The cells that are opened beforehand are some of those that would be opened anyway, the root not alone."""
+    random = np.random.default_rng(8)
+    beforehand = 0
+    for _ in range(20):
+        query = random.normal(size=4) * 2.0
+        opened: list[set[tuple[int, ...]]] = []
+        for ahead in (False, True):
+            walk, merge = Walk(query, ("",)), Merge(query, K, ("",))
+            plan = Plan(walk, merge, K, ("",))
+            done: set[tuple[int, ...]] = set()
+            while cells := (certain := plan.certain() if ahead else []) or plan.next(soft=False).open:
+                for address in cells:
+                    plan.cell_done(address)
+                walk.opened([(address, federation.cells[address]) for address in cells])
+                done.update(cells)
+                beforehand += len(certain)
+            opened.append(done)
+        assert opened[0] == opened[1]
+    assert beforehand > 20

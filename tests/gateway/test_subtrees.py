@@ -21,7 +21,7 @@ from registry.cell import MAX_DEPTH, CellRecord, Naming
 from registry.errors import LookupFailed
 from registry.record import decode_cell, encode_cell
 from registry.region import Region, squared_distances
-from registry.statement import contains, summary_of
+from registry.statement import holds, statement
 from registry.texts import ApexText
 from registry.tree import build_tree
 
@@ -63,7 +63,7 @@ class Divided(Simulated):
             }
             trees[naming] = cells
             if naming in parents:
-                region = summary_of("all", [record.region for record in cells[()]], self.margin)
+                region = statement("all", [record.region for record in cells[()]], self.margin)
                 region = replace(
                     region,
                     radius=region.radius * shrink,
@@ -236,15 +236,15 @@ def test_a_root_beyond_its_parents_bound_is_marked_and_not_relied_upon() -> None
 @pytest.mark.parametrize("change", ["grown", "moved", "another action"])
 def test_contains_sees_what_reaches_beyond(change: str) -> None:
     inside = Cell([CellRecord(region(1.0, "r1"), network="n"), CellRecord(region(2.0, "r2"), network="n")], 2)
-    stated = summary_of("all", [record.region for record in inside.records])
-    assert contains(stated, inside.actions, inside.bounds)
+    stated = statement("all", [record.region for record in inside.records])
+    assert holds(stated, inside.actions, inside.bounds)
     other = {
         "grown": replace(region(2.0), hi=np.full(2, 2.6)),
         "moved": region(2.2),
         "another action": region(2.0, actions=("b",)),
     }[change]
     beyond = Cell([inside.records[0], CellRecord(other, network="n")], 2)
-    assert not contains(stated, beyond.actions, beyond.bounds)
+    assert not holds(stated, beyond.actions, beyond.bounds)
 
 
 def tree(naming: Naming, **changes: object) -> Tree:

@@ -180,8 +180,8 @@ async def test_gathering_in_the_background_changes_no_answer(tmp_path, writer, m
         await engine.close()
         assert "kindred-gatherer" not in [thread.name for thread in threading.enumerate()]
         await engine.open()
-        engine._gatherer.join()
-        assert engine._scan._arms["a"]._coarse.blocks is not None
+        engine._index.gathered()
+        assert engine._index._scan._arms["a"]._coarse.blocks is not None
         after = await engine.nearest(query(4, 150, 40))
         assert (after.packets, after.distances2.tolist()) == (before.packets, before.distances2.tolist())
     await engine.close()
@@ -229,7 +229,7 @@ async def test_questions_see_only_what_is_committed(engine, monkeypatch):
 
     def slow(batches):
         result = commit(batches)
-        seen.append(len(engine._nearest(query(0, 0)).packets))
+        seen.append(len(engine._index._nearest(query(0, 0)).packets))
         return result
 
     monkeypatch.setattr(store, "put", slow)
@@ -253,7 +253,7 @@ async def test_a_large_scan_does_not_hold_up_the_loop(tmp_path, writer):
     engine = EmbeddedEngine("net", d, tmp_path / "net", writer)
     await engine.open()
     points = np.random.default_rng(0).normal(size=(100_000, d)).astype(np.float32)
-    engine._take_in(Entry(i.to_bytes(4, "big"), "a", point.tobytes(), b"") for i, point in enumerate(points))
+    engine._index.take(Entry(i.to_bytes(4, "big"), "a", point.tobytes(), b"") for i, point in enumerate(points))
     beats = 0
 
     async def beat():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from registry.cell import Address, CellRecord, Naming
@@ -71,14 +73,14 @@ def publication(**changes: object) -> Publication:
     return Publication(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def zone_set(serial: int = SERIAL, ttls: Ttls | None = None) -> ZoneSet:
-    """The origin, a domain, and a domain below that one."""
+def zone_set(serial: int = SERIAL, ttls: Ttls | None = None, domains: Sequence[str] = DOMAINS) -> ZoneSet:
+    """The origin, a domain, and a domain below that one; `domains`: those of the two that are here."""
     ttls = ttls or Ttls()
     nested = publication(naming=NESTED, generations={}, current=0, networks={})
+    zones = [domain_zone(each, serial, ttls, DOMAINS) for each in (publication(), nested)]
     return ZoneSet(
         [
             origin_zone(ORIGIN, DOMAINS, serial, ttls, ("127.0.0.1", "::1")),
-            domain_zone(publication(), serial, ttls, DOMAINS),
-            domain_zone(nested, serial, ttls, DOMAINS),
+            *(zone for zone, domain in zip(zones, DOMAINS, strict=True) if domain in domains),
         ]
     )

@@ -26,7 +26,7 @@ from registry.membership import Membership
 from registry.publisher import Publisher
 from registry.record import decode_cell
 from registry.region import Bounds, Region
-from registry.statement import contains
+from registry.statement import holds
 from registry.wire import SVCB, name_to_wire
 
 DOMAIN = "crash.vehicles"
@@ -162,13 +162,13 @@ async def test_growth_is_acknowledged_only_after_the_parent_has_published_it(tmp
         assert not waiting.done()
         before = parent.record()
         assert before is not None
-        assert not contains(before.region, ACTIONS, Bounds.of([region("r2", 7.0)]))
+        assert not holds(before.region, ACTIONS, Bounds.of([region("r2", 7.0)]))
         parent.gate.set()
         await step
         assert await waiting == parent.publisher.state(DOMAIN).serial
         after = parent.record()
         assert after is not None
-        assert contains(after.region, ACTIONS, Bounds.of([region("r1", 1.0), region("r2", 7.0)]))
+        assert holds(after.region, ACTIONS, Bounds.of([region("r1", 1.0), region("r2", 7.0)]))
         assert after.apex == HERE.apex
 
 
@@ -215,7 +215,7 @@ async def test_the_lease_is_renewed_and_an_outage_looks_like_one(tmp_path: Path)
         record = parent.record()
         assert record is not None
         assert record.lapsed
-        assert contains(record.region, ACTIONS, Bounds.of([region("r1", 1.0)]))
+        assert holds(record.region, ACTIONS, Bounds.of([region("r1", 1.0)]))
 
 
 async def test_a_margin_that_is_not_granted_is_left_out(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ async def test_whatever_fails_what_is_acknowledged_is_within_what_the_parent_has
                     continue  # replaced by a coverage that is not acknowledged yet
                 record = parent.record()
                 assert record is not None
-                assert contains(record.region, ACTIONS, Bounds.of(regions))
+                assert holds(record.region, ACTIONS, Bounds.of(regions))
 
         async def advance() -> None:
             child.clock.advance(float(random.uniform(0.1, 5.0)))

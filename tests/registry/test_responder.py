@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_zones import DOMAINS, NAMING, NESTED, ORIGIN, SERIAL, publication, zone_set
 
-from registry.responder import respond
-from registry.wire import MAX_UDP
+from registry import responder
+from registry.responder import respond, truncated
+from registry.wire import MAX_UDP, name_to_wire
 from registry.zone import Ttls, ZoneSet, domain_zone, origin_zone
 
 ZONES = zone_set()
@@ -257,6 +258,8 @@ def with_counts(query: bytes, *counts: int) -> bytes:
         PLAIN[:12] + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\1\0\1",
         with_counts(PLAIN, 1, 0, 0, 1) + b"\1x" + OPT,
         GOOD[:-2] + struct.pack("!H", 1200) + b"\0" * 1200,
+        GOOD[:-2] + b"\0\5\0\3\0\x09a",
+        GOOD[:-2] + b"\0\3\0\3\0",
     ],
 )
 def test_formerr(query: bytes) -> None:
@@ -317,6 +320,7 @@ def test_mutated_questions_are_answered_soundly(data: st.DataObject) -> None:
         del query[data.draw(st.integers(0, len(query))) :]
     over_tcp = data.draw(st.booleans())
     answer = respond(ZONES, bytes(query), 65535 if over_tcp else MAX_UDP, over_tcp)
+    assert answer == responder.worked_out(ZONES, bytes(query), 65535 if over_tcp else MAX_UDP, over_tcp)
     if len(query) < 12 or query[2] & 0x80:
         assert answer is None
         return
@@ -331,6 +335,46 @@ def test_mutated_questions_are_answered_soundly(data: st.DataObject) -> None:
     else:
         assert len(answer) == 12
         assert message.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rtype", ["SVCB", "TXT", "DS", "ANY"])
+@pytest.mark.parametrize(
+    "edns", [{}, {"use_edns": 0, "payload": 700}, {"use_edns": 0, "payload": 1232, "want_dnssec": 1}]
+)
+@pytest.mark.parametrize("over_tcp", [True, False])
+def test_the_short_way_and_the_long_one_answer_alike(
+    name: str, rtype: str, edns: dict[str, int], over_tcp: bool
+) -> None:
+    for flags in (0, dns.flags.RD, dns.flags.AD | dns.flags.CD, dns.flags.AA):
+        query = dns.message.make_query(name.upper(), rtype, flags=flags, **edns).to_wire()  # type: ignore[arg-type]
+        expected = responder.worked_out(ZONES, query, MAX_UDP, over_tcp)
+        assert responder.published(ZONES, query, MAX_UDP, over_tcp) in (None, expected)
+        assert respond(ZONES, query, MAX_UDP, over_tcp) == expected
+
+
+def test_a_name_that_only_ends_like_an_apex_is_no_name_below_it() -> None:
+    """The octets of the apex stand within a label."""
+    apex = name_to_wire(NAMING.apex)
+    inside = bytes([len(b"\3g17") + len(apex) - 1]) + b"\3g17" + apex[:-1]
+    for label in (inside, b"\x0bvehic\5" + apex[:6]):
+        query = PLAIN[:12] + label + b"\0" + struct.pack("!HH", 64, 1)
+        answer = respond(ZONES, query, MAX_UDP, False)
+        assert answer is not None
+        assert answer[3] & 0xF in (dns.rcode.REFUSED, dns.rcode.FORMERR)
+
+
+def test_truncated_keeps_question_and_opt() -> None:
+    for edns in ({}, {"use_edns": 0}):
+        whole = dns.message.make_query(ROOT, "SVCB", **edns).to_wire()  # type: ignore[arg-type]
+        answer = respond(ZONES, whole, 65535, True)
+        assert answer is not None
+        cut = dns.message.from_wire(truncated(answer))
+        assert cut.flags & dns.flags.TC
+        assert (str(cut.question[0].name), cut.edns, len(cut.answer)) == (ROOT, 0 if edns else -1, 0)
+    refused = respond(ZONES, dns.message.make_query("example.com.", "A", use_edns=0).to_wire(), MAX_UDP, False)
+    assert refused is not None
+    assert truncated(refused) == refused
 
 
 @given(st.binary(max_size=1300))

@@ -21,7 +21,7 @@ from registry.journal import Journal
 from registry.publisher import Publisher
 from registry.record import decode, decode_cell, encode
 from registry.region import Bounds
-from registry.statement import contains, summary_of
+from registry.statement import holds, statement
 from registry.texts import ApexText
 
 HERE = Naming("crash.vehicles", ORIGIN)
@@ -197,11 +197,11 @@ def test_a_summary_contains_what_it_sums_up() -> None:
     random = np.random.default_rng(3)
     regions = [region(f"r{i}", float(random.normal()), count=3 + i) for i in range(9)]
     for margin in (0.0, 0.1):
-        whole = summary_of("asia", regions, margin)
+        whole = statement("asia", regions, margin)
         whole.check(DIMENSION)
-        assert contains(whole, ACTIONS, Bounds.of(regions))
+        assert holds(whole, ACTIONS, Bounds.of(regions))
         assert all(whole.counts[action] >= sum(each.counts[action] for each in regions) for action in ACTIONS)
         published = decode(encode(CellRecord(whole, apex=APEX), HERE, 1, ACTIONS), HERE, 1, ACTIONS, DIMENSION)
-        assert contains(published.region, ACTIONS, Bounds.of(regions))
-    assert not contains(summary_of("asia", regions[1:]), ACTIONS, Bounds.of([region("far", 9.0)]))
+        assert holds(published.region, ACTIONS, Bounds.of(regions))
+    assert not holds(statement("asia", regions[1:]), ACTIONS, Bounds.of([region("far", 9.0)]))
     assert schema().dimension == DIMENSION

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord
 from registry.errors import RegionError
 from registry.region import Bounds, Region, Vector
-from registry.tree import build_tree, round_up
+from registry.summary import round_up
+from registry.tree import build_tree
 
 Points = npt.NDArray[np.float32]
 Tree = Mapping[Address, tuple[CellRecord, ...]]

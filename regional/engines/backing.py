@@ -1,0 +1,80 @@
+"""What a front (regional/engines/front.py) needs of the server that keeps its packets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import cbor2
+
+from regional.engine import Limits, Watch
+
+NEVER: Final = -1  # the seq of a node that is not held
+PATIENCE_S: Final = 10.0  # how long a server may take; a cluster elects a new leader within 5
+SILENCE_S: Final = 3.0  # a watch that hears nothing, not even that there is nothing, is lost
+
+
+class Placed(NamedTuple):
+    """A packet on its way to where it is kept. bucket: None for where the node is held already, else 0."""
+
+    bucket: int | None
+    node: bytes
+    seq: int
+    packet: bytes
+
+
+class Backing(Protocol):
+    """Packets on a server that other fronts read and write too. Errors are those of `regional.engine.Engine`."""
+
+    @property
+    def where(self) -> str:
+        """The server and what of it, for messages; no credentials."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the engine can do."""
+
+    async def open(self) -> None:
+        """Connect, see that the server can do what is needed, make what is missing."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+    def settle(self, version: int) -> None:
+        """Packets are kept by this version of the partition from now on; called once, after `open`."""
+
+    async def put(self, packets: Sequence[Placed]) -> list[int]:
+        """Store packets, no node twice, each if its seq is above what is held; the seqs that were held, or NEVER."""
+
+    async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """As `Engine.remove`."""
+
+    async def get(self, node: bytes) -> bytes | None:
+        """As `Engine.get`, and not older than anything that any front has acknowledged."""
+
+    async def history(self, node: bytes) -> list[bytes]:
+        """As `Engine.history`."""
+
+    async def bucket(self, number: int) -> list[bytes]:
+        """All that is kept in a bucket, whatever it is."""
+
+    def watch(self, after: int | None = None) -> Watch:
+        """As `Engine.watch`; what is told as a packet may be anything."""
+
+    async def note(self, name: str) -> bytes | None:
+        """As `Engine.note`."""
+
+    async def keep_note(self, name: str, value: bytes) -> None:
+        """As `Engine.keep_note`."""
+
+    async def claim_note(self, name: str, value: bytes) -> bytes:
+        """Keep a note unless there is one of this name; the one that is kept now."""
+
+
+def seq_of(data: bytes) -> int:
+    """The seq of a packet; NEVER of what is none, so that every packet replaces it."""
+    try:
+        seq = cbor2.loads(data)[5]
+    except (cbor2.CBORError, ValueError, OverflowError, RecursionError, TypeError, LookupError):
+        return NEVER
+    return seq if type(seq) is int else NEVER

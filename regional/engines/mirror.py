@@ -1,0 +1,81 @@
+"""What a front knows of what is kept: an index in memory, and the newest seq of each node."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from regional.engine import Change
+from regional.engines.index import Index
+from regional.engines.scan import Entry
+from regional.packet import Packet
+from regional.packetcbor import FLOAT32
+from registry.errors import PacketError
+
+log = logging.getLogger(__name__)
+
+
+class Home(NamedTuple):
+    """Whose packets these are; what is of another home does not belong here."""
+
+    domain: str
+    space8: bytes
+    network: str
+
+
+class Mirror:
+    """Takes changes in any order that keeps those of one place apart; of a node the highest seq counts.
+
+    foreign: how many things were told that are no packets of this home.
+    """
+
+    def __init__(self, home: Home, d: int) -> None:
+        self._home = home
+        self._d = d
+        self._held: dict[bytes, tuple[int, int]] = {}  # seq and bucket
+        self.index = Index(home.network, d)
+        self.foreign = 0
+
+    def hear(self, changes: Sequence[Change]) -> None:
+        """Take what a watch told."""
+        entries: list[Entry] = []
+        for change in changes:
+            if change.packet is not None:
+                packet = self.read(change.packet)
+                if packet is not None and packet.node == change.node:
+                    entries += self._newer(change.bucket, packet, change.packet)
+                    continue
+                self.foreign += 1
+                log.warning("something that is no packet of %s lies among its packets: left out", self._home.network)
+            held = self._held.get(change.node)
+            if held is not None and held[1] == change.bucket:
+                del self._held[change.node]
+                entries.append(Entry(change.node, "", b"", b""))
+        self.index.take(entries)
+
+    def take(self, packets: Sequence[tuple[int, Packet, bytes]]) -> None:
+        """Take packets that are stored, each in its bucket."""
+        self.index.take(entry for bucket, packet, data in packets for entry in self._newer(bucket, packet, data))
+
+    def bucket(self, node: bytes) -> int | None:
+        """Where a node is held."""
+        held = self._held.get(node)
+        return None if held is None else held[1]
+
+    def read(self, data: bytes) -> Packet | None:
+        """A packet of this home, or None for anything else."""
+        try:
+            packet = Packet.from_cbor(data)
+        except PacketError:
+            return None
+        fits = packet.tombstone or len(packet.fingerprint) == self._d
+        return packet if fits and (packet.domain, packet.space8, packet.network) == self._home else None
+
+    def _newer(self, bucket: int, packet: Packet, data: bytes) -> list[Entry]:
+        held = self._held.get(packet.node)
+        if held is not None and held[0] >= packet.seq:
+            return []
+        self._held[packet.node] = packet.seq, bucket
+        axes = packet.fingerprint.astype(FLOAT32, copy=False).tobytes()
+        return [Entry(packet.node, packet.action or "", axes, data)]

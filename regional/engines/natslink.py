@@ -1,0 +1,303 @@
+"""One NATS JetStream stream: what may fail for a while is tried again, what fails for good has a name."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.errors import APIError, NotFoundError, ServerError
+
+from regional.engines.address import EngineAddress
+from regional.engines.backing import PATIENCE_S, SILENCE_S
+from registry.errors import ConfigError, NotGranted, StorageFull, Unavailable
+
+LEAST: Final = (2, 9)  # version of the server
+_CONNECT_S: Final = 3.0
+_REPLY_S: Final = 2.0
+_PAUSE_S: Final = 0.1  # between attempts
+_CONFLICT: Final = frozenset({10071, 10164})  # wrong last sequence
+_FULL: Final = frozenset({10023, 10028, 10047, 10077, 10122})  # insufficient resources, a limit is reached
+_MISSING: Final = frozenset({10039, 10076})  # JetStream is not enabled
+_AWAY: Final = "KV-Operation"  # the header of a message that takes a key away
+
+T = TypeVar("T")
+
+
+class Overtaken(Exception):
+    """Another has written the subject since it was read."""
+
+
+class Message(NamedTuple):
+    """A subject, its revision, its value: None where the message takes it away."""
+
+    subject: str
+    revision: int
+    value: bytes | None
+
+
+class Heard(NamedTuple):
+    """Messages in their order, and how many more the server had when it sent the last."""
+
+    messages: list[Message]
+    pending: int
+
+
+class NatsLink:
+    """The stream `config`, made where there is none, on the servers of `address`."""
+
+    def __init__(self, address: EngineAddress, config: StreamConfig, patience_s: float = PATIENCE_S) -> None:
+        self._address = address
+        self._config = config
+        self._stream = config.name or ""
+        self._patience_s = patience_s
+        self._client: Client | None = None
+        self._parted = asyncio.Event()  # set while there is no connection
+
+    async def open(self) -> None:
+        """Connect. Raises Unavailable, NotGranted or ConfigError."""
+        self._client = client = await self._connect()
+        try:
+            self._check(client)
+            await self._patiently(self._make)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go."""
+        client, self._client = self._client, None
+        self._parted.set()
+        if client is not None:
+            with suppress(Error):
+                await client.close()
+
+    async def publish(self, subject: str, value: bytes | None, headers: Mapping[str, str]) -> int:
+        """The revision of what is stored now; one attempt. Raises Overtaken where it is not as the headers expect.
+
+        Raises Unavailable where it is not known whether it was stored, or StorageFull.
+        """
+        headers = dict(headers) if value is not None else {**headers, _AWAY: "DEL"}
+        try:
+            return (await self._jetstream().publish(subject, value or b"", headers=headers or None)).seq
+        except (APIError, Error, TimeoutError) as error:
+            raise Unavailable(f"{self._address.where} does not answer: {self._bearable(error)}") from None
+
+    async def write(self, subject: str, value: bytes, *, first: bool = False) -> None:
+        """Store a value, again until it is acknowledged. first: only where there is none, else raises Overtaken."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": "0"} if first else {}
+
+        async def publish(js: JetStreamContext) -> None:
+            await js.publish(subject, value, headers=headers or None)
+
+        await self._patiently(publish)
+
+    async def read(self, subject: str) -> Message | None:
+        """The last message of a subject, from the stream's leader."""
+
+        async def read(js: JetStreamContext) -> Message | None:
+            try:
+                found = await js.get_msg(self._stream, subject=subject)
+            except NotFoundError as error:
+                if error.err_code not in (10037, None):  # no message found
+                    raise
+                return None
+            away = _AWAY in (found.headers or {})
+            return Message(found.subject or subject, found.seq or 0, None if away else found.data or b"")
+
+        return await self._patiently(read)
+
+    async def subjects(self, pattern: str) -> list[str]:
+        """The subjects that have messages and match."""
+
+        async def ask(js: JetStreamContext) -> list[str]:
+            return list((await js.stream_info(self._stream, subjects_filter=pattern)).state.subjects or {})
+
+        return await self._patiently(ask)
+
+    async def last(self) -> int:
+        """The revision of the newest message of all."""
+
+        async def ask(js: JetStreamContext) -> int:
+            return (await js.stream_info(self._stream)).state.last_seq
+
+        return await self._patiently(ask)
+
+    async def consume(self, pattern: str, policy: DeliverPolicy, start: int = 0) -> AsyncGenerator[Heard, None]:
+        """Messages that match, in order, none left out: those there are, then new ones as they come.
+
+        start: from which revision on, for the policy BY_START_SEQUENCE. Raises Unavailable where one was left out,
+        and where nothing is heard for SILENCE_S.
+        """
+        client = self._opened()
+        inbox = client.new_inbox()
+        waiting: list[Msg] = []
+        stirred = asyncio.Event()
+
+        async def receive(message: Msg) -> None:
+            waiting.append(message)
+            stirred.set()
+
+        subscription = await client.subscribe(inbox, cb=receive)
+        parted = asyncio.create_task(self._parted.wait())
+        try:
+            config = ConsumerConfig(
+                deliver_subject=inbox,
+                deliver_policy=policy,
+                opt_start_seq=start if policy is DeliverPolicy.BY_START_SEQUENCE else None,
+                ack_policy=AckPolicy.NONE,
+                max_deliver=1,
+                filter_subject=pattern,
+                flow_control=True,
+                idle_heartbeat=SILENCE_S / 3,
+                inactive_threshold=10.0,
+                mem_storage=True,
+                num_replicas=1,
+            )
+            made = await self._patiently(lambda js: js.add_consumer(self._stream, config))
+            pending, count = made.num_pending or 0, 0
+            yield Heard([], pending)
+            while True:
+                stir = asyncio.create_task(stirred.wait())
+                done, _ = await asyncio.wait({stir, parted}, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
+                stir.cancel()
+                if not done or parted in done:
+                    raise Unavailable("the connection is lost" if done else f"silent for {SILENCE_S:g} s")
+                stirred.clear()
+                some, waiting[:] = waiting[:], []
+                messages = []
+                for message in some:
+                    if message.headers and message.headers.get("Status"):
+                        await _attend(client, message, count)
+                        continue
+                    place = message.metadata
+                    count += 1
+                    if place.sequence.consumer != count:
+                        raise Unavailable(f"messages were left out between {count - 1} and {place.sequence.consumer}")
+                    pending = place.num_pending
+                    away = message.headers is not None and _AWAY in message.headers
+                    messages.append(Message(message.subject, place.sequence.stream, None if away else message.data))
+                if messages:
+                    yield Heard(messages, pending)
+        finally:
+            parted.cancel()
+            if not client.is_closed:
+                with suppress(Error):
+                    await subscription.unsubscribe()
+
+    def _jetstream(self) -> JetStreamContext:
+        return self._opened().jetstream(timeout=_REPLY_S)
+
+    def _opened(self) -> Client:
+        if self._client is None:
+            raise Unavailable(f"{self._address.where} is not open")
+        return self._client
+
+    async def _connect(self) -> Client:
+        address = self._address
+        client = Client()
+        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        last = [""]
+
+        async def note(error: Exception) -> None:
+            last[0] = str(error)
+            if "authorization" in last[0].lower() and not failed.done():
+                failed.set_result(error)
+
+        async def parted() -> None:
+            self._parted.set()
+
+        async def joined() -> None:
+            self._parted.clear()
+
+        connecting = asyncio.create_task(
+            client.connect(
+                servers=[
+                    f"nats://[{host}]:{port}" if ":" in host else f"nats://{host}:{port}"
+                    for host, port in address.servers
+                ],
+                user=address.user,
+                password=address.password,
+                tls=None if address.ca is None else ssl.create_default_context(cafile=str(address.ca)),
+                error_cb=note,
+                disconnected_cb=parted,
+                reconnected_cb=joined,
+                connect_timeout=2,
+                reconnect_time_wait=1,
+                max_reconnect_attempts=-1,
+                ping_interval=2,
+                max_outstanding_pings=2,
+            )
+        )
+        either: set[asyncio.Future[Any]] = {connecting, failed}
+        await asyncio.wait(either, timeout=_CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done() and connecting.exception() is None:
+            self._parted.clear()
+            return client
+        connecting.cancel()
+        with suppress(BaseException):
+            await connecting
+        if failed.done():
+            raise NotGranted(f"{address.where}: wrong user or password")
+        raise Unavailable(f"{address.where} cannot be reached: {last[0] or 'no answer'}")
+
+    def _check(self, client: Client) -> None:
+        version = client.connected_server_version
+        if (version.major, version.minor) < LEAST:
+            found, right = f"{version.major}.{version.minor}", f"{LEAST[0]}.{LEAST[1]}"
+            raise ConfigError(f"{self._address.where} is NATS {found}; {right} or later is needed")
+
+    async def _make(self, js: JetStreamContext) -> None:
+        try:
+            await js.stream_info(self._stream)
+        except NotFoundError as error:
+            if error.err_code != 10059:  # stream not found
+                raise
+            await js.add_stream(self._config)
+
+    async def _patiently(self, work: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+        """Do the work, again where a leader is being elected or the connection is lost, until patience ends."""
+        why = "no answer"
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while True:
+                    try:
+                        return await work(self._jetstream())
+                    except (APIError, Error, TimeoutError) as error:
+                        why = self._bearable(error)
+                    await asyncio.sleep(_PAUSE_S)
+        except TimeoutError:
+            raise Unavailable(f"{self._address.where} does not answer: {why}") from None
+
+    def _bearable(self, error: Exception) -> str:
+        """Why another attempt may help; raises what no attempt helps against."""
+        where = self._address.where
+        if not isinstance(error, APIError):
+            return f"{type(error).__name__}"
+        if error.err_code in _CONFLICT:
+            raise Overtaken
+        if error.err_code in _FULL:
+            raise StorageFull(f"{where} is full: {error.description}")
+        if error.err_code in _MISSING:
+            raise ConfigError(f"{where} has no JetStream; start its servers with -js")
+        if isinstance(error, ServerError):
+            return str(error.description)
+        raise Unavailable(f"{where} refuses: {error.description}")
+
+
+async def _attend(client: Client, message: Msg, count: int) -> None:
+    """A sign of life: answer it where the server waits for that, and see that nothing before it was left out."""
+    headers = message.headers or {}
+    for subject in (message.reply, headers.get("Nats-Consumer-Stalled")):
+        if subject:
+            await client.publish(subject)
+    last = headers.get("Nats-Last-Consumer")
+    if last is not None and int(last) != count:
+        raise Unavailable(f"of {last} messages {count} came")

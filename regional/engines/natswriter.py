@@ -1,0 +1,213 @@
+"""Writes to a stream that others write too, each with the knowledge of all that was written before.
+
+The revision that NATS compares is the whole stream's, not the key's: in a cluster, servers before 2.10 compare a key's
+with what is applied, not with what is under way, and several writers of one key at once are all told that they were
+first (docs/decisions/012). Of the messages of one group, each names the id of the one before it too, so that where one
+is overtaken, those behind it are refused as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from uuid import uuid4
+
+from regional.engines.backing import NEVER
+from regional.engines.natslink import NatsLink
+from registry.errors import KindredError, StorageFull, Unavailable
+
+MAX_GROUP: Final = 256  # messages under way
+FEW: Final = 16  # after others wrote, so that they get a turn
+_PAUSE_S: Final = 0.002
+
+
+class Place(NamedTuple):
+    """Where a node is, as of which revision."""
+
+    bucket: int
+    seq: int
+    revision: int
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A packet to put, or, where there is none, to forget what is not above seq. tried: it may be there by now."""
+
+    bucket: int | None
+    node: bytes
+    seq: int
+    packet: bytes | None
+    done: asyncio.Future[int]
+    tried: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """What goes out together: subject and value of each message, and which jobs are done with the first n of them."""
+
+    messages: list[tuple[str, bytes | None]] = field(default_factory=list)
+    effects: list[tuple[int, bytes, int | None]] = field(default_factory=list)
+    jobs: list[tuple[int, _Job, int]] = field(default_factory=list)
+
+
+class NatsWriter:
+    """`key` names the subject of a node in a bucket."""
+
+    def __init__(self, link: NatsLink, key: Callable[[int, bytes], str], patience_s: float) -> None:
+        self._link = link
+        self._key = key
+        self._patience_s = patience_s
+        self._places: dict[bytes, Place] = {}
+        self._left: set[tuple[bytes, int]] = set()  # older packets of nodes that are elsewhere now
+        self._last = 0
+        self._heard = asyncio.Event()
+        self._jobs: deque[_Job] = deque()
+        self._stirred = asyncio.Event()
+        self._others = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def put(self, bucket: int | None, node: bytes, seq: int, packet: bytes) -> int:
+        """Store a packet; the seq that was held, or NEVER. Raises StorageFull or Unavailable."""
+        return await self._do(_Job(bucket, node, seq, packet, asyncio.get_running_loop().create_future()))
+
+    async def forget(self, node: bytes, most: int) -> bool:
+        """Take a packet away unless its seq is above `most`; whether there was one."""
+        job = _Job(None, node, most, None, asyncio.get_running_loop().create_future())
+        return await self._do(job) != NEVER
+
+    def hear(self, revision: int, bucket: int, node: bytes, seq: int | None) -> None:
+        """Take in a message of the stream; seq: None where it takes the node out of the bucket."""
+        place = self._places.get(node)
+        if seq is None:
+            self._left.discard((node, bucket))
+            if place is not None and place.bucket == bucket and place.revision < revision:
+                del self._places[node]
+        elif place is None or seq > place.seq:
+            if place is not None and place.bucket != bucket:
+                self._left.add((node, place.bucket))
+            self._places[node] = Place(bucket, seq, revision)
+        elif place.bucket != bucket:
+            self._left.add((node, bucket))
+        self.reach(revision)
+
+    def reach(self, revision: int) -> None:
+        """All messages up to this revision are known."""
+        if revision > self._last:
+            self._last = revision
+            self._heard.set()
+
+    async def close(self) -> None:
+        """Leave what is not done undone."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _do(self, job: _Job) -> int:
+        self._jobs.append(job)
+        self._stirred.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await job.done
+        except TimeoutError:
+            raise Unavailable("the servers have not acknowledged it in time; deposit it again") from None
+
+    async def _run(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            while self._jobs:
+                try:
+                    await self._send(self._group())
+                except KindredError as error:  # of the group's jobs; those that can be done later stay in line
+                    if isinstance(error, StorageFull):
+                        while self._jobs:
+                            _settle(self._jobs.popleft(), error)
+                    await asyncio.sleep(_PAUSE_S)
+
+    def _group(self) -> _Group:
+        group = _Group()
+        seen: set[bytes] = set()
+        for node, bucket in self._left:
+            group.messages.append((self._key(bucket, node), None))
+            group.effects.append((bucket, node, None))
+        most = FEW if self._others else MAX_GROUP
+        while self._jobs and len(group.messages) < most and self._jobs[0].node not in seen:
+            job = self._jobs.popleft()
+            if job.done.done():
+                continue
+            seen.add(job.node)
+            held = self._places.get(job.node)
+            if job.packet is None:
+                if held is not None and held.seq <= job.seq:
+                    group.messages.append((self._key(held.bucket, job.node), None))
+                    group.effects.append((held.bucket, job.node, None))
+                elif not (job.tried and held is None):
+                    held = None
+            elif held is None or held.seq < job.seq:
+                bucket = job.bucket if job.bucket is not None else held.bucket if held is not None else 0
+                group.messages.append((self._key(bucket, job.node), job.packet))
+                group.effects.append((bucket, job.node, job.seq))
+                if held is not None and held.bucket != bucket:
+                    group.messages.append((self._key(held.bucket, job.node), None))
+                    group.effects.append((held.bucket, job.node, None))
+            group.jobs.append((len(group.messages), job, NEVER if held is None else held.seq))
+        return group
+
+    async def _send(self, group: _Group) -> None:
+        first, name = self._last, uuid4().hex
+        sent = []
+        for i, (subject, value) in enumerate(group.messages):
+            headers = {"Nats-Expected-Last-Sequence": str(first + i), "Nats-Msg-Id": f"{name}.{i}"}
+            if i:
+                headers["Nats-Expected-Last-Msg-Id"] = f"{name}.{i - 1}"
+            sent.append(self._link.publish(subject, value, headers))
+        replies = await asyncio.gather(*sent, return_exceptions=True)
+        good = next((i for i, reply in enumerate(replies) if isinstance(reply, BaseException)), len(replies))
+        for i, (bucket, node, seq) in enumerate(group.effects[:good]):
+            self.hear(first + 1 + i, bucket, node, seq)
+        again = [job for upto, job, held in group.jobs if upto > good or not await self._done(job, held)]
+        self._others = good < len(replies)
+        if not self._others:
+            return
+        for job in reversed(again):
+            job.tried = True
+            self._jobs.appendleft(job)
+        full = next((reply for reply in replies if isinstance(reply, StorageFull)), None)
+        if full is not None:
+            raise full
+        await self._catch_up()
+
+    async def _done(self, job: _Job, held: int) -> bool:
+        """Settle a job. What is held already may be what an attempt of its own left there."""
+        if job.tried and job.packet is not None and held == job.seq:
+            place = self._places.get(job.node)
+            found = None if place is None else await self._link.read(self._key(place.bucket, job.node))
+            if found is not None and found.value == job.packet:
+                held = NEVER
+        _settle(job, held)
+        return True
+
+    async def _catch_up(self) -> None:
+        """Learn what others wrote, and leave them a moment. Raises Unavailable."""
+        await asyncio.sleep(_PAUSE_S * random.random())  # noqa: S311
+        last = await self._link.last()
+        while self._last < last:
+            self._heard.clear()
+            await self._heard.wait()
+
+
+def _settle(job: _Job, result: int | BaseException) -> None:
+    if not job.done.done():
+        if isinstance(result, BaseException):
+            job.done.set_exception(result)
+        else:
+            job.done.set_result(result)

@@ -1,0 +1,173 @@
+"""The real servers that the engines are tested with, on loopback, each process started and ended by its id."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.federated import free_port
+
+PATIENCE_S = 30.0
+
+
+def need(program: str, package: str) -> str:
+    """The path of a server's program. Without it the tests fail in CI, and are skipped elsewhere, saying why."""
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if path is None:
+        message = f"{program} is not installed; on Debian: apt-get install {package}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+class Process:
+    """One server: started, killed, started again on the same ports and files."""
+
+    def __init__(self, command: Sequence[str], log: Path, port: int) -> None:
+        self._command = list(command)
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = port
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """As a power cut would end it."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def suspend(self) -> None:
+        """It holds its connections, and does nothing any more."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def listens(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:]
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+
+def wait_for(holds: Callable[[], bool], what: Callable[[], str], patience_s: float = PATIENCE_S) -> None:
+    """Ask a server again and again whether it is ready."""
+    end = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < end, what()
+        time.sleep(0.02)
+
+
+class Servers:
+    """The processes that serve one engine together."""
+
+    scheme = ""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.processes: list[Process] = []
+
+    @property
+    def hosts(self) -> str:
+        return ",".join(f"127.0.0.1:{each.port}" for each in self.processes)
+
+    def url(self, name: str, options: str = "") -> str:
+        return f"{self.scheme}://{self.hosts}/{name}{options}"
+
+    def start(self) -> None:
+        """All that do not run, until they answer."""
+        for each in self.processes:
+            if not each.running:
+                each.start()
+        wait_for(self.ready, lambda: "\n".join(each.said() for each in self.processes))
+
+    def ready(self) -> bool:
+        return all(each.listens() for each in self.processes)
+
+    def leader(self) -> Process:
+        """The one whose loss hurts most."""
+        return self.processes[0]
+
+    def kill(self) -> None:
+        for each in self.processes:
+            each.kill()
+
+    def stop(self) -> None:
+        for each in self.processes:
+            each.stop()
+
+
+def some_ports(n: int) -> list[int]:
+    found: set[int] = set()
+    while len(found) < n:
+        found.add(free_port())
+    return sorted(found)
+
+
+class NatsServers(Servers):
+    """A cluster of three with JetStream; `secret` is user and password."""
+
+    scheme = "nats"
+
+    def __init__(self, home: Path, n: int = 3, options: str = "", jetstream: bool = True) -> None:
+        super().__init__(home)
+        program = need("nats-server", "nats-server")
+        clients, routes, monitors = some_ports(n), some_ports(n), some_ports(n)
+        self.monitors = monitors
+        for number in range(n):
+            others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+            store = f'jetstream {{ store_dir: "{home}/nats{number}", max_mem: 256MB, max_file: 4GB }}'
+            cluster = f"cluster {{ name: tests, listen: 127.0.0.1:{routes[number]}, routes: [{others}] }}"
+            file = home / f"nats{number}.conf"
+            file.write_text(
+                f"server_name: n{number}\nlisten: 127.0.0.1:{clients[number]}\nhttp: 127.0.0.1:{monitors[number]}\n"
+                f"{store if jetstream else ''}\n{cluster if n > 1 else ''}\n{options}\n"
+            )
+            log = home / f"nats{number}.log"
+            self.processes.append(Process([program, "-c", str(file)], log, clients[number]))
+
+    def ready(self) -> bool:
+        """All are in the cluster, and it has a leader that they follow."""
+        import json
+        import urllib.request
+
+        if len(self.processes) == 1:
+            return super().ready()
+        for port in self.monitors:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as reply:
+                    if json.load(reply).get("status") != "ok":
+                        return False
+            except OSError:
+                return False
+        return True
