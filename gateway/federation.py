@@ -121,6 +121,7 @@ class Federation:
             "apex": asking.naming.apex,
             "generation": journey.tree.apex.generation,
             "serial": journey.tree.serial,
+            "registries": journey.trees.document(),
             "cells": cells,
             "forecast": journey.forecast.document(),
             "networks": [

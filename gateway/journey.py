@@ -122,6 +122,11 @@ class Journey:
         return steps
 
     @property
+    def trees(self) -> Trees:
+        """The registries that the walk has come to."""
+        return self._trees
+
+    @property
     def forecast(self) -> Forecast:
         """What asking would cost, once the walk is done."""
         return self._plan.forecast()

@@ -73,6 +73,10 @@ class Resolver:
         key = ("network", naming.network(name))
         return cast(Kept[NetworkInfo], await self._cache.get(key, look_up, timeout_s))
 
+    def servers(self, naming: Naming) -> tuple[str, ...]:
+        """Who answers for the domain's zone, host and port."""
+        return self._lookups.servers(naming)
+
     def forget_tree(self, naming: Naming) -> None:
         """The generation at hand turned out to be gone: ask for the apex anew next time."""
         self._cache.drop(("apex", naming.apex))

@@ -32,6 +32,18 @@ class Trees:
         """Trees of other registries that the walk has come to."""
         return len(self._trees) - 1
 
+    def document(self) -> list[dict[str, object]]:
+        """Each with its zone's serial, and who answers for it; the one that the walk starts at first."""
+        return [
+            {
+                "apex": tree.naming.apex,
+                "generation": tree.apex.generation,
+                "serial": tree.serial,
+                "servers": list(self._resolver.servers(tree.naming)),
+            }
+            for tree in self._trees.values()
+        ]
+
     def cached(self, path: Path) -> Kept[Cell] | None:
         """The cell where it and its tree are at hand. Raises LookupFailed for a failure still remembered."""
         tree = self._trees.get(apex_of(path))

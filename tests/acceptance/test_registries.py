@@ -16,12 +16,14 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from gateway.cli.registry import running_registry
+from gateway.config import FederationConfig
 from regional.client import NetworkClient
 from regional.connections import Connections
 from regional.packet import Packet, node_text
 from registry.cell import Naming
 from registry.keys import SigningKey
-from tests.acceptance.federated import ROOT, Federated, federated, free_port, situation, until, write_slice
+from tests.acceptance.federated import ROOT, Federated, Role, federated, free_port, situation, until, write_slice
 from tests.acceptance.test_cli import kindred_command
 from tests.acceptance.truth import Truth, places
 
@@ -129,9 +131,14 @@ async def test_resolve_shows_the_walk_across(registries: Registries) -> None:
     assert re.search(rf"^g\d+\.{re.escape(ABOVE.apex)} +SVCB +\d+ records", ended.out, re.MULTILINE)
     assert re.search(rf"^g\d+\.{re.escape(ASIA.apex)} +SVCB +\d+ records", ended.out, re.MULTILINE)
     assert ASIA.network("rice-langan") in ended.out
+    for apex, host in ((ABOVE.apex, "127.0.0.1"), (ASIA.apex, "127.0.0.4")):
+        assert re.search(
+            rf"^;; apex {re.escape(apex)} generation \d+ serial \d+ from {host}:\d+$", ended.out, re.MULTILINE
+        )
     ended = await kindred_command("resolve", "icu.medicine", "--situation", file / "icu.json", "-c", config)
     assert (ended.code, ended.err) == (0, "")
     assert re.search(r"^g\d+\.icu\.medicine\.kindred\.internal\. +SVCB", ended.out, re.MULTILINE)
+    assert re.search(r"^;; apex icu\.medicine\.kindred\.internal\. .* from 127\.0\.0\.2:\d+$", ended.out, re.MULTILINE)
 
 
 async def deposit(registries: Registries, packet: Packet) -> dict[str, Any]:
@@ -199,6 +206,48 @@ async def test_a_member_that_is_away_is_never_taken_for_empty(registries: Regist
 
         await until(noticed)
     finally:
+        await asia.registry.start()
+
+    async def whole() -> bool:
+        return bool((await registries["root"].ask(**RICE))["certificate"]["neighbours_complete"])
+
+    await until(whole)
+    check_whole(rice, RICE, await registries["root"].ask(**RICE))
+
+
+def without_parent(config: FederationConfig, path: Path) -> FederationConfig:
+    """The same registry, which is nobody's member any more."""
+    lines = Path(config.file).read_text().splitlines()
+    kept = [line for line in lines if "parents:" not in line and "name: asia" not in line]
+    path.write_text("\n".join(kept).replace(".kindred\n", f"{config.data_dir}\n"))
+    return FederationConfig.from_yaml(path)
+
+
+async def test_a_subtree_that_does_not_name_its_parent_is_refused_by_name(
+    registries: Registries, rice: Truth, tmp_path: Path
+) -> None:
+    """The member is started again without its parent: the parent's record is then one to a stranger."""
+    asia = registries["asia"]
+    stranger = without_parent(asia.config, tmp_path / "federation.yaml")
+    await asia.registry.stop()
+    role = Role(lambda: running_registry(stranger))
+    await role.start()
+    try:
+        reasons: set[str | None] = set()
+
+        async def refused() -> bool:
+            certificate = (await registries["root"].ask(**RICE))["certificate"]
+            reasons.update(each["reason"] for each in certificate["missing"] if each["cell"] == ASIA.apex)
+            return any("not its subtree: it names no parent" in str(reason) for reason in reasons)
+
+        await until(refused)
+        answer = await registries["root"].ask(**RICE)
+        [missing] = [each for each in answer["certificate"]["missing"] if each["cell"] == ASIA.apex]
+        assert (missing["network"], missing["disposition"]) == (None, "unresolved")
+        assert answer["certificate"]["complete_within"] <= missing["lower_bound"]
+        assert not any(each["network"].endswith(ASIA.apex) for each in answer["neighbours"])
+    finally:
+        await role.stop()
         await asia.registry.start()
 
     async def whole() -> bool:
