@@ -62,7 +62,7 @@ class Walk:
     """One question's way through one generation of a domain's tree, and of the trees of registries that run parts.
 
     Nothing behind a cell is nearer than the record that leads there says: so it is published, and only so much is
-    relied upon, whatever the cell itself says (docs/decisions/010-subtrees.md).
+    relied upon, whatever the cell itself says (docs/decisions/012-subtrees.md).
 
     Each record met is a row: how it is `seen` from the question, among it `lower` (m,), than which no packet behind
     it is nearer; counts (m, a) packets per arm; network (m,) the index into `networks`, or -1 for a cell; closed (m,)

@@ -3,7 +3,7 @@
 What a network hands in here is acknowledged only when the parent has published a summary that contains it, so whoever
 walks down from the parent finds all that is called covered. A summary is larger than need be, and is sent anew when
 what is served reaches beyond it, or has become much smaller. As long as the outcome of sending one is not known, the
-parent may hold that one or the one before: then only what both contain counts (docs/decisions/010-subtrees.md).
+parent may hold that one or the one before: then only what both contain counts (docs/decisions/012-subtrees.md).
 """
 
 from __future__ import annotations
