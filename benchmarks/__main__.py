@@ -17,6 +17,7 @@ BENCHMARKS = (
     "precision",
     "engine",
     "nameserver",
+    "zones",
 )
 
 

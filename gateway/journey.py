@@ -45,6 +45,8 @@ WARNINGS = {
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
 
+MAX_AHEAD_S = 60.0  # of the registry's clock before this one: beyond, ages mean nothing
+
 Opened = tuple[Path, Kept[Cell] | LookupFailed]
 
 
@@ -180,7 +182,7 @@ class Journey:
             k=asking.question.k,
             nobody_covers=not self.tree.apex.generation,
             as_of=min(self._as_of, self._trees.as_of),
-            stale=self._stale or self._trees.stale,
+            stale=self._stale or self._trees.stale or not self._vouched(),
             coverage=self._relied(),
         )
         return Answer(
@@ -289,6 +291,16 @@ class Journey:
                 self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
                     arm: r for arm, r in reached.items() if arm not in within
                 }
+
+    def _vouched(self) -> bool:
+        """Whether all that the walk read is of versions that the registries vouch for together.
+
+        What a change replaces stays in its place for so long that versions at most `keep_s` old can be mixed; then
+        nothing is missed that was covered at `as_of` (docs/protocol.md, "Order of change").
+        """
+        keep_s = self._trees.keep_s
+        as_of = min(self._as_of, self._trees.as_of)
+        return keep_s is None or -MAX_AHEAD_S <= self._clock.now() - as_of <= keep_s
 
     def _relied(self) -> list[Relied]:
         return [

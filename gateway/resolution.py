@@ -7,7 +7,7 @@ Every bound is a lower bound on the distance from the question to any covered pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,21 @@ class Cell:
         return result
 
 
+@dataclass(slots=True, eq=False)
+class _Door:
+    """Another registry's tree: where its root is, of which tree the records are that lead there, and those records.
+
+    There may be several, since what a registry replaces stays for a while: what is there is behind any one of them.
+    """
+
+    number: int
+    path: Path
+    above: str | None
+    rows: list[int] = field(default_factory=list)
+    stated: list[Region] = field(default_factory=list)
+    root: Cell | None = None
+
+
 class Walk:
     """One question's way through one generation of a domain's tree, and of the trees of registries that run parts.
 
@@ -67,8 +82,7 @@ class Walk:
     Each record met is a row: how it is `seen` from the question, among it `lower` (m,), than which no packet behind
     it is nearer; counts (m, a) packets per arm; network (m,) the index into `networks`, or -1 for a cell; closed (m,)
     whether it is a cell that is neither opened nor failed; failed (m,) whether it is a cell that could not be opened.
-    Networks of other registries stand in `networks` by their DNS names. outside: apexes of registries whose root
-    reaches beyond what is said of them.
+    Networks of other registries stand in `networks` by their DNS names.
     """
 
     def __init__(
@@ -79,12 +93,14 @@ class Walk:
         self._naming = naming
         self.arms = tuple(arms)
         self._wanted = wanted
-        self._row_of: dict[Path, int] = {}
+        self._rows_of: dict[Path, list[int]] = {}
         self._path: list[Path | None] = []
-        self._stated: dict[str, Region] = {}
+        self._doors: dict[str, _Door] = {}
+        self._own: Array = np.zeros(0)  # (m,) lower bounds but for those of the doors
+        self._tree: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # (m,) numbers of doors, 0 for none
         self._reasons: dict[int, str] = {}
+        self._shut: list[int] = []  # new rows of cells that need not or cannot be opened
         self._index_of: dict[str, int] = {}
-        self.outside: set[str] = set()
         self.networks: list[str] = []
         self.lapsed: set[str] = set()
         self.unresolved: dict[Path, str] = {}
@@ -98,36 +114,42 @@ class Walk:
     def opened(self, found: Sequence[tuple[Path, Cell]]) -> None:
         """These cells have these records."""
         blocks = []
-        known = len(self._reasons)
         for path, cell in found:
             led = self._close_no_more(path)
             self.cells_opened += 1
-            if path and isinstance(path[-1], str) and not holds(self._stated[path[-1]], cell.actions, cell.bounds):
-                self.outside.add(path[-1])
+            apex = apex_of(path)
+            door = None if apex is None else self._doors[apex]
+            if door is not None and door.path == path:
+                door.root, led = cell, []  # what is said of it bounds all of its tree
             counts = cell.arms(self.arms, self._wanted)
             rows = np.flatnonzero(counts.any(axis=1))
             if not len(rows):
                 continue
             network = np.array([self._met(path, cell.records[row]) for row in rows], dtype=np.int64)
             seen = cell.seen(self._query)[rows]
-            if led is not None:
-                seen = replace(seen, lower=np.maximum(seen.lower, self.lower[led]))
-            blocks.append((seen, counts[rows], network))
+            if led:
+                seen = replace(seen, lower=np.maximum(seen.lower, self._own[led[0]]))
+            tree = np.full(len(rows), 0 if door is None else door.number)
+            blocks.append((seen, counts[rows], network, tree))
         if not blocks:
             return
-        self.seen = Seen.joined([self.seen, *(seen for seen, _, _ in blocks)])
-        counts, network = (np.concatenate(column) for column in list(zip(*blocks, strict=True))[1:])
+        new = Seen.joined([seen for seen, *_ in blocks])
+        counts, network, tree = (np.concatenate(column) for column in list(zip(*blocks, strict=True))[1:])
+        self.seen = Seen.joined([self.seen, new])
+        self._own = np.concatenate([self._own, new.lower])
+        self._tree = np.concatenate([self._tree, tree])
         self.counts = np.concatenate([self.counts, counts])
         self.network = np.concatenate([self.network, network])
         self.closed = np.concatenate([self.closed, network < 0])
         self.failed = np.concatenate([self.failed, np.zeros(len(network), dtype=np.bool_)])
-        for row in list(self._reasons)[known:]:  # refused without a look
-            self.closed[row], self.failed[row] = False, True
+        for row in self._shut:
+            self.closed[row], self.failed[row] = False, row in self._reasons
+        self._shut.clear()
+        self._bound()
 
     def could_not_open(self, path: Path, reason: str) -> None:
         """The cell is unresolved: it bounds what can be certified, and is never taken for empty."""
-        row = self._close_no_more(path)
-        if row is not None:
+        for row in self._close_no_more(path):
             self.failed[row] = True
             self._reasons[row] = reason
         self.unresolved[path] = reason
@@ -138,7 +160,7 @@ class Walk:
             return [()]
         rows = np.flatnonzero(self.closed & self.reaches(radius).any(axis=1))
         order = rows[np.argsort(self.lower[rows], kind="stable")]
-        return [path for row in order if (path := self._path[row]) is not None]
+        return list(dict.fromkeys(path for row in order if (path := self._path[row]) is not None))
 
     def reaches(self, radius: Array) -> npt.NDArray[np.bool_]:
         """(m, a): whether a row may hold a packet of the arm within radius (a,) of the question."""
@@ -161,24 +183,29 @@ class Walk:
         """(m,): no packet behind a row is nearer."""
         return self.seen.lower
 
+    @property
+    def outside(self) -> set[str]:
+        """Apexes of registries whose root reaches beyond what is said of them."""
+        return {
+            apex
+            for apex, door in self._doors.items()
+            if door.root is not None
+            and not any(holds(region, door.root.actions, door.root.bounds) for region in door.stated)
+        }
+
+    def _bound(self) -> None:
+        """Bounds for what is behind doors: no less than the least that a record which leads there says."""
+        if not self._doors:
+            return
+        floors = np.zeros(1 + len(self._doors))
+        for door in self._doors.values():  # those further up come first
+            floors[door.number] = np.maximum(self._own[door.rows], floors[self._tree[door.rows]]).min()
+        self.seen = replace(self.seen, lower=np.maximum(self._own, floors[self._tree]))
+
     def _met(self, path: Path, record: CellRecord) -> int:
         """A new row for a record of the cell at `path`: the network's index, -1 for a cell."""
         if record.network is None:
-            row = len(self._path)
-            if record.apex is not None:
-                target: Path = (*path, record.apex)
-                refusal = self._refusal(path, record.apex)
-                self._stated.setdefault(record.apex, record.region)
-            else:
-                target = (*path[: len(path) - len(address_of(path))], *(record.child or ()))
-                refusal = None
-            if len(target) > MAX_DEPTH:
-                refusal = f"it lies deeper than {MAX_DEPTH} cells"
-            self._path.append(target)
-            if refusal is None:
-                self._row_of[target] = row
-            else:
-                self._reasons[row] = refusal
+            self._lead(path, record)
             return -1
         self._path.append(None)
         apex = apex_of(path)
@@ -190,14 +217,41 @@ class Walk:
             self.networks.append(name)
         return self._index_of[name]
 
+    def _lead(self, path: Path, record: CellRecord) -> None:
+        """A new row for a record of the cell at `path` that points to a cell."""
+        row = len(self._path)
+        if record.apex is None:
+            target: Path = (*path[: len(path) - len(address_of(path))], *(record.child or ()))
+            refusal = None
+        else:
+            refusal = self._refusal(path, record.apex)
+            target = (*path, record.apex)
+            if refusal is None:
+                above = apex_of(path)
+                door = self._doors.setdefault(record.apex, _Door(1 + len(self._doors), target, above))
+                door.rows.append(row)
+                door.stated.append(record.region)
+                target = door.path
+        if len(target) > MAX_DEPTH:
+            refusal = f"it lies deeper than {MAX_DEPTH} cells"
+        self._path.append(target)
+        refusal = refusal or self.unresolved.get(target)
+        if refusal is not None:
+            self._reasons[row] = refusal
+        if refusal is not None or (record.apex is not None and self._doors[record.apex].root is not None):
+            self._shut.append(row)
+        else:
+            self._rows_of.setdefault(target, []).append(row)
+
     def _refusal(self, path: Path, apex: str) -> str | None:
         """Why the way does not go on from the cell at `path` to the registry at `apex`."""
         if self._naming is None or apex == self._naming.apex or apex in path:
             return f"it leads in a circle, to {apex} again"
-        return f"two records lead to {apex}" if apex in self._stated else None
+        door = self._doors.get(apex)
+        return None if door is None or door.above == apex_of(path) else f"two registries lead to {apex}"
 
-    def _close_no_more(self, path: Path) -> int | None:
-        row = self._row_of.pop(path, None)
-        if row is not None:
+    def _close_no_more(self, path: Path) -> list[int]:
+        rows = self._rows_of.pop(path, [])
+        for row in rows:
             self.closed[row] = False
-        return row
+        return rows

@@ -32,6 +32,11 @@ class Trees:
         """Trees of other registries that the walk has come to."""
         return len(self._trees) - 1
 
+    @property
+    def keep_s(self) -> int | None:
+        """How old a version may be that certainty rests on: the least that a registry says, None where none does."""
+        return min((tree.apex.keep_s for tree in self._trees.values() if tree.apex.keep_s is not None), default=None)
+
     def document(self) -> list[dict[str, object]]:
         """Each with its zone's serial, and who answers for it; the one that the walk starts at first."""
         return [

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
+from registry.names import Branch, Node
 from registry.rrset import rrset, soa_rdata, txt_rdata
 from registry.wire import NS, PTR, SOA, TXT, name_to_wire
-from registry.zone import Branch, Node, Ttls, Zone
+from registry.zone import Ttls, Zone
 
 LABEL = "catalog"
 _SCHEMA_VERSION = b"2"  # RFC 9432 section 4.2.1

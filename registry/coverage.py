@@ -42,7 +42,7 @@ _Model = TypeVar("_Model", bound=_Document)
 
 
 class _RegionDocument(_Document):
-    id: Annotated[str, Field(min_length=1, max_length=64)]
+    id: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^~]")]  # the registry's own begin with ~
     counts: dict[Annotated[str, Field(max_length=64)], Annotated[int, Field(ge=1, le=2**40)]]
     centre: list[Finite]
     radius: Finite

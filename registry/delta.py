@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from registry.rrset import RRset
+from registry.names import Branch, Names, Node
 from registry.wire import SOA, name_to_wire
-from registry.zone import Branch, Node, Zone
+from registry.zone import Zone
 
 Record = tuple[bytes, int, int, bytes]  # owner name in wire form, type, TTL in seconds, RDATA
 
@@ -42,27 +42,22 @@ def between(before: Zone, after: Zone) -> Delta:
         old, new = before.branches.get(label, {}), after.branches.get(label, {})
         if old is not new:
             for labels, left, come in _changed(old, new):
-                gone, fresh = _node_records(labels + apex, left), _node_records(labels + apex, come)
-                removed += [record for record in gone if record not in fresh]
-                added += [record for record in fresh if record not in gone]
+                owner = labels + apex
+                gone, fresh = _pairs(left), _pairs(come)
+                removed += [
+                    (owner, rtype, ttl, rdata) for rtype, ttl, rdata in gone if (rtype, ttl, rdata) not in fresh
+                ]
+                added += [(owner, rtype, ttl, rdata) for rtype, ttl, rdata in fresh if (rtype, ttl, rdata) not in gone]
     return Delta(before.apex, before.serial, after.serial, before.soa, after.soa, tuple(removed), tuple(added))
 
 
 def _changed(old: Branch, new: Branch) -> Iterator[tuple[bytes, Node, Node]]:
     """Names whose RRsets differ: labels, the old ones, the new ones."""
-    for labels, node in old.items():
-        other = new.get(labels, ())
-        if other is not node and other != node:
-            yield labels, node, other
-    for labels, node in new.items():
-        if labels not in old and node:
-            yield labels, (), node
+    for labels in old.differing(new) if isinstance(old, Names) and isinstance(new, Names) else old.keys() | new.keys():
+        left, come = old.get(labels) or (), new.get(labels) or ()
+        if left is not come and left != come:
+            yield labels, left, come
 
 
-def _node_records(owner: bytes, node: Node) -> dict[Record, None]:
-    return {record: None for each in node if each.rtype != SOA for record in _records(owner, each)}
-
-
-def _records(owner: bytes, each: RRset) -> Iterator[Record]:
-    for ttl, rdata in each.rdatas():
-        yield owner, each.rtype, ttl, rdata
+def _pairs(node: Node) -> dict[tuple[int, int, bytes], None]:
+    return {(each.rtype, ttl, rdata): None for each in node if each.rtype != SOA for ttl, rdata in each.rdatas()}

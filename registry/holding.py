@@ -28,4 +28,8 @@ class Holding:
 
     def lapsed(self, clock: Clock) -> bool:
         """Whether the lease is over, by either clock; so a wall clock that is set back prolongs nothing."""
-        return not self.vouched or clock.now() >= self.until or clock.monotonic() >= self.until_monotonic
+        return self.lapsed_at(clock.now(), clock.monotonic())
+
+    def lapsed_at(self, now: float, monotonic: float) -> bool:
+        """The same at these times, in seconds."""
+        return not self.vouched or now >= self.until or monotonic >= self.until_monotonic

@@ -46,6 +46,7 @@ class Journal:
             self._counters = self._env.open_db(b"counters")
         except (OSError, lmdb.Error) as error:
             raise ConfigError(f"{directory}: the registry's journal cannot be opened ({error})") from None
+        self.directory = directory
         self._place = str(directory)
         self._using = threading.Lock()
 

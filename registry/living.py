@@ -19,8 +19,8 @@ import numpy as np
 from registry.cell import MAX_DEPTH, Address, CellRecord
 from registry.errors import RegionError
 from registry.placing import Places
-from registry.region import Region, merge_counts
-from registry.summary import contains, joined, renewed, still_right
+from registry.region import Region
+from registry.summary import contains, joined, recounted, renewed, widened
 from registry.tree import build_tree
 
 LEAVING = "~"  # the id of what is leaving; no network's region may have it
@@ -92,9 +92,9 @@ class LivingTree:
                 if record.child is not None:
                     reached.add(record.child)
                 elif record.region.id == LEAVING:
-                    self._leaving[address, str(record.network)] = _Leaving(record)
+                    self._leaving[address, owner(record)] = _Leaving(record)
                 else:
-                    self._live.setdefault(str(record.network), {})[record.region.id] = address
+                    self._live.setdefault(owner(record), {})[record.region.id] = address
         if reached - self.cells.keys():
             raise RegionError(f"{len(reached - self.cells.keys())} cells are pointed to and are not there")
         for address in sorted(reached, key=len, reverse=True):
@@ -124,22 +124,22 @@ class LivingTree:
         """What one network holds now."""
         return [self._find(address, network, name) for name, address in self._live.get(network, {}).items()]
 
-    def cover(self, network: str, regions: Sequence[Region], lapsed: bool) -> None:
-        """The network's regions are these from now on. Raises RegionError where a cell cannot take more."""
+    def cover(self, network: str, records: Sequence[CellRecord]) -> None:
+        """What points to the network is this from now on. Raises RegionError where a cell cannot take more."""
         live = self._live.setdefault(network, {})
-        names = {region.id for region in regions}
+        names = {record.region.id for record in records}
         for name in [name for name in live if name not in names]:
             self._leave(live.pop(name), network, name)
         crowded: dict[Address, None] = {}
-        for region in regions:
-            address = live.get(region.id)
-            record = CellRecord(region, network=network, lapsed=lapsed)
+        for record in records:
+            address = live.get(record.region.id)
             if address is not None:
-                old = self._find(address, network, region.id)
-                if _grown(region, old.region):
-                    self._swap(address, old, record, same=_same(region, old.region) and lapsed == old.lapsed)
+                old = self._find(address, network, record.region.id)
+                if _grown(record.region, old.region):
+                    same = _same(record.region, old.region) and record.lapsed == old.lapsed
+                    self._swap(address, old, record, same)
                     continue
-                self._leave(address, network, region.id)
+                self._leave(address, network, record.region.id)
             crowded[self._insert(record)] = None
         for address in crowded:
             self._divide(address)
@@ -185,7 +185,7 @@ class LivingTree:
 
     def _find(self, address: Address, network: str, name: str) -> CellRecord:
         for record in self.cells[address]:
-            if record.network == network and record.region.id == name:
+            if record.child is None and record.region.id == name and owner(record) == network:
                 return record
         raise KeyError((address, network, name))
 
@@ -215,7 +215,7 @@ class LivingTree:
             address = child
         self._put(address, (*self.cells[address], record))
         self._touched[address].append(record)
-        self._live[str(record.network)][record.region.id] = address
+        self._live[owner(record)][record.region.id] = address
         self._came_and_went += 1
         return address
 
@@ -230,7 +230,7 @@ class LivingTree:
         record = self._find(address, network, name)
         before = self._leaving.get((address, network))
         regions = [record.region] if before is None else [before.record.region, record.region]
-        leaving = CellRecord(joined(regions, LEAVING), network=network, lapsed=record.lapsed)
+        leaving = replace(record, region=joined(regions, LEAVING))
         gone = (record,) if before is None else (record, before.record)
         kept = tuple(each for each in self.cells[address] if not any(each is other for other in gone))
         self._put(address, (*kept, leaving))
@@ -277,13 +277,14 @@ class LivingTree:
 
     def _move(self, records: Iterable[CellRecord], old: Address, new: Address) -> None:
         for record in records:
-            if record.network is None:
+            if record.child is not None:
                 continue
-            leaving = self._leaving.get((old, record.network))
+            name = owner(record)
+            leaving = self._leaving.get((old, name))
             if leaving is not None and leaving.record is record:
-                self._leaving[new, record.network] = self._leaving.pop((old, record.network))
+                self._leaving[new, name] = self._leaving.pop((old, name))
             else:
-                self._live[record.network][record.region.id] = new
+                self._live[name][record.region.id] = new
 
     def _settle(self) -> None:
         """Bring the cells above what was touched up to date, the deepest first."""
@@ -311,14 +312,18 @@ class LivingTree:
         new = self._touched.get(address, [])
         holds = all(contains(pointer.region, each.region) for each in new)
         region = pointer.region
-        if not holds or address in self._thinned or not still_right(region.counts, true):
-            region = renewed(region, [record.region for record in records], true, holds)
+        if not holds:
+            region = widened(region, [each.region for each in new], true)
+        elif address in self._thinned:
+            region = renewed(region, [record.region for record in records], true)
+        elif (counts := recounted(region, true)) is not region.counts:
+            region = replace(region, counts=counts)
         if region is pointer.region and lapsed == pointer.lapsed:
             # A bound above need not contain this one, only what is in it.
             self._touched.setdefault(above, []).extend(new)
             return
         self._swap(above, pointer, CellRecord(region, child=address, lapsed=lapsed), same=False)
-        if holds and region is not pointer.region:
+        if address in self._thinned and region is not pointer.region:
             self._thinned.add(above)
 
     def _retire(self, address: Address, above: Address, pointer: CellRecord) -> None:
@@ -330,12 +335,17 @@ class LivingTree:
 
     def _total(self, address: Address) -> Mapping[str, int]:
         """Count anew what is in the cell and below."""
-        total = merge_counts(
-            record.region.counts if record.child is None else self._totals[record.child]
-            for record in self.cells[address]
-        )
+        total: dict[str, int] = {}
+        for record in self.cells[address]:
+            for action, n in (record.region.counts if record.child is None else self._totals[record.child]).items():
+                total[action] = total.get(action, 0) + n
         self._totals[address] = total
         return total
+
+
+def owner(record: CellRecord) -> str:
+    """Whose region a leaf record shows: what it points to."""
+    return record.network or record.apex or ""
 
 
 def _renamed(record: CellRecord, place: Callable[[Address], Address]) -> CellRecord:

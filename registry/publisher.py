@@ -1,7 +1,9 @@
 """Publication: when what the networks hold becomes what the name server answers.
 
-A changed domain is built as a new generation beside the old ones, and the set of zones is swapped in one
-assignment, so nobody sees half of anything. A generation is dropped only when no cache can refer to it any more.
+A changed domain's tree is changed in place (registry.living), its zone is a new version that shares with the one
+before what did not change, and the set of zones is swapped in one assignment, so nobody sees half of anything. A tree
+that is worn is made anew beside the old one, meanwhile changes go on; a generation is dropped only when no cache can
+refer to it any more.
 
 A zone's serial says: all that was acknowledged before that second is in it. So it never runs ahead of the clock:
 two publications are at least in two different seconds (but for a wall clock that was set back).
@@ -14,17 +16,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from registry.cell import Naming
+from registry.cell import CellRecord, Naming
 from registry.clock import Clock
 from registry.cut import Cut
-from registry.delta import between
 from registry.edition import Edition, Held, Press
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
 from registry.journal import Journal
 from registry.signing import DsRecords, with_ds
-from registry.zone import Ttls, ZoneSet, origin_zone
+from registry.zone import Ttls, Zone, ZoneSet, origin_zone
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,14 @@ log = logging.getLogger(__name__)
 class PublisherTimes:
     """coalesce_s: how long a change waits for others. bump_s: the oldest that a serial gets without any change.
 
-    stale_s: how long beyond their time to live records may be used. max_generations: of one domain, kept at a time;
-    under steady change publications are spaced so that there are no more. retry_s: after a failure.
+    stale_s: how long beyond their time to live records may be used. margin_s: how much longer than for readers with a
+    right clock what is replaced in a cell stays there. retry_s: after a failure.
     """
 
     coalesce_s: float = 0.25
     bump_s: float = 10.0
     stale_s: float = 30.0
-    max_generations: int = 32
+    margin_s: float = 30.0
     retry_s: float = 1.0
 
 
@@ -60,10 +61,10 @@ class _Shelf:
 
     press: Press
     edition: Edition | None = None
-    built_at: float = 0.0
     changed_at: float | None = None
     not_before: float = 0.0
     failure: str | None = None
+    growing: asyncio.Task[None] | None = None
 
 
 class Publisher:
@@ -80,12 +81,14 @@ class Publisher:
         zone: str = "",
         delegations: Sequence[Cut] = (),
         ds: Callable[[], DsRecords] = dict,
+        history: History | None = None,
     ) -> None:
         """addresses: of the name server, for the topmost zone's glue. ds: the DS records of domains that are signed.
 
         zone: what of the origin this registry serves, where that is not all: every domain lies below it.
         delegations: names below the topmost zone that other registries serve.
         on_published: called after each publication with the apexes whose serial changed.
+        history: beside the journal where left out.
         """
         self._enrolment = enrolment
         self._journal = journal
@@ -108,6 +111,7 @@ class Publisher:
                     self._ttls,
                     domains,
                     self._keep_s,
+                    self._times.margin_s,
                     self._top,
                 )
             )
@@ -116,10 +120,33 @@ class Publisher:
         self._serial = journal.last_serial()
         self._bump_at = clock.monotonic()
         self._zones = ZoneSet()
-        self.history = History()
+        self.history = history or History(journal.directory / "history")
         self.on_published: list[Callable[[Sequence[str]], None]] = []
+        self._rewriting: asyncio.Task[None] | None = None
+        self._known: dict[str, Zone] = {}  # what was published last, before a restart too
+        self._take_up()
         self._turned = asyncio.Event()  # set, and replaced, at each publication and each failure
         self._woken = asyncio.Event()
+
+    def _take_up(self) -> None:
+        """Go on from what was published last, where that is known for certain.
+
+        A version that was served and is not known could have held cells that new ones must not be taken for; so
+        all generations are new ones then.
+        """
+        if self.history.serial != self._serial or not self._serial:
+            self.history.restart()
+            return
+        self._known = dict(self.history.zones)
+        now = self._clock.monotonic()
+        for name, shelf in self._shelves.items():
+            zone = self.history.zones.get(Naming(name, self._enrolment.origin).apex)
+            if zone is None:
+                continue
+            try:
+                shelf.edition = shelf.press.take_up(zone, self._held(name), now)
+            except KindredError as error:
+                log.warning("%s: what was published is not gone on from: %s", name, error)
 
     def zones(self) -> ZoneSet:
         """What the name server answers from; empty before the first publication."""
@@ -130,12 +157,11 @@ class Publisher:
         edition = self._shelves[self._enrolment.domain(domain).name].edition
         if edition is None:
             return DomainState(0, 0, 0, {})
-        publication = edition.publication
         return DomainState(
-            generation=publication.current,
+            generation=edition.current,
             serial=edition.zone.serial,
-            cells=len(publication.generations.get(publication.current, ())),
-            serials={name: serial for name, (serial, _) in edition.states.items()},
+            cells=edition.cells,
+            serials={name: held.holding.coverage.serial for name, held in edition.networks.items()},
         )
 
     def troubles(self) -> dict[str, str]:
@@ -143,7 +169,7 @@ class Publisher:
         return {
             name: shelf.failure or "not published yet"
             for name, shelf in self._shelves.items()
-            if shelf.failure is not None or shelf.edition is None
+            if shelf.failure is not None or shelf.edition is None or shelf.edition.recovered
         }
 
     def wake(self) -> None:
@@ -158,7 +184,8 @@ class Publisher:
         shelf = self._shelves[self._enrolment.member(network).domain]
         while True:
             edition = shelf.edition
-            if edition is not None and edition.states.get(network, (0, False))[0] >= serial:
+            held = None if edition is None else edition.networks.get(network)
+            if edition is not None and held is not None and held.holding.coverage.serial >= serial:
                 return edition.zone.serial
             await self._turned.wait()
             if shelf.failure is not None:
@@ -187,22 +214,24 @@ class Publisher:
         return 0.0
 
     def _held(self, domain: str) -> dict[str, Held]:
-        holdings = self._enrolment.holdings(domain)
-        return {name: Held(holding, holding.lapsed(self._clock)) for name, holding in holdings.items()}
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return {
+            name: Held(holding, holding.lapsed_at(now, monotonic))
+            for name, holding in self._enrolment.holdings(domain).items()
+        }
 
     def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:
-        """Seconds until the domain is to be built anew; endless where nothing has changed."""
-        if shelf.edition is not None and {name: each.state for name, each in held.items()} == shelf.edition.states:
+        """Seconds until the domain is to be published; endless where nothing has changed."""
+        if shelf.edition is not None and shelf.edition.shows(held):
             shelf.changed_at = None
-            return float("inf") if shelf.failure is None else shelf.not_before - now
+            if shelf.failure is None:
+                return 0.0 if shelf.press.grown else float("inf")
+            return shelf.not_before - now
         if shelf.changed_at is None:
             shelf.changed_at = now
         if shelf.edition is None:
             return shelf.not_before - now
-        # The more generations are kept, the further apart are the next: n of them n * keep / max^2 seconds apart
-        # is a steady state at n = max.
-        spacing = len(shelf.edition.expiry) * self._keep_s / self._times.max_generations**2
-        return max(shelf.changed_at + self._times.coalesce_s, shelf.built_at + spacing, shelf.not_before) - now
+        return max(shelf.changed_at + self._times.coalesce_s, shelf.not_before) - now
 
     def _second_left(self) -> float:
         """Seconds until the clock has passed the last serial; 0 where it has, or was set back."""
@@ -216,7 +245,7 @@ class Publisher:
         return min((min(h.until - wall, h.until_monotonic - now) for h in running), default=float("inf"))
 
     async def _publish(self, due: Sequence[str], now: float) -> None:
-        """Build the domains that are due, bump the others, swap all zones at once.
+        """A new edition of every domain, then swap all zones at once.
 
         The serial is taken first, and what is held is read after it, so that the serial claims nothing too new. A
         domain that fails keeps its edition and its serial, so that its age shows.
@@ -225,7 +254,7 @@ class Publisher:
             serial = await asyncio.to_thread(self._journal.next_serial, int(self._clock.now()))
         except KindredError as error:
             log.error("nothing can be published: %s", error)
-            self._turn({}, (), dict.fromkeys(self._shelves, error.detail), now)
+            self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
             return
         self._serial = serial
         editions: dict[str, Edition] = {}
@@ -234,7 +263,7 @@ class Publisher:
             if shelf.failure is not None and name not in due:
                 continue
             try:
-                editions[name] = await asyncio.to_thread(self._next, shelf, self._held(name), name in due, serial, now)
+                editions[name] = await asyncio.to_thread(self._next, shelf, self._held(name), serial, now)
             except KindredError as error:
                 log.error("%s: not published: %s", name, error)
                 failures[name] = error.detail
@@ -247,31 +276,55 @@ class Publisher:
             if edition is not None:
                 zones.append(edition.zone)
         records = self._ds()
-        before, self._zones = self._zones, ZoneSet(with_ds(zone, records) for zone in zones)
-        changed = [(before.by_apex.get(apex), zone) for apex, zone in self._zones.by_apex.items()]
-        stepped = [(old, zone) for old, zone in changed if old is not zone]
-        for old, zone in stepped:
-            if old is not None:
-                self.history.add(between(old, zone))
-        self._turn(editions, due, failures, now)
+        zones = [with_ds(zone, records) for zone in zones]
+        steps = [(self._known.get(zone.apex), zone) for zone in zones]
+        steps = [(old, zone) for old, zone in steps if old is not zone]
+        try:
+            await asyncio.to_thread(self.history.append, steps)  # nobody sees what is not on the disk
+        except KindredError as error:
+            log.error("nothing can be published: %s", error)
+            self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
+            return
+        self._zones, self._known = ZoneSet(zones), {zone.apex: zone for zone in zones}
+        self._turn(editions, failures, now)
         for tell in self.on_published:
-            tell([zone.apex for _, zone in stepped])
+            tell([zone.apex for _, zone in steps])
+        await self._mend()
+        if self.history.grown and (self._rewriting is None or self._rewriting.done()):
+            self._rewriting = asyncio.create_task(self._rewrite())
 
-    def _next(self, shelf: _Shelf, held: Mapping[str, Held], due: bool, serial: int, now: float) -> Edition:
-        if shelf.edition is not None and not due:
-            return shelf.press.bump(shelf.edition, held, serial, now)
-        number = self._journal.next_generation(shelf.press.domain.name)
-        return shelf.press.build(shelf.edition, number, held, serial, now)
+    async def _rewrite(self) -> None:
+        try:
+            await asyncio.to_thread(self.history.rewrite)
+        except KindredError as error:
+            log.error("the history of the zones grows on: %s", error)
 
-    def _turn(
-        self, editions: Mapping[str, Edition], built: Sequence[str], failures: Mapping[str, str], now: float
-    ) -> None:
+    async def _mend(self) -> None:
+        """Have new trees made where the old ones are worn, one at a time."""
+        for name, shelf in self._shelves.items():
+            idle = shelf.growing is None or shelf.growing.done()
+            if shelf.edition is not None and not shelf.edition.expiry and shelf.press.worn and idle:
+                leaves = await asyncio.to_thread(shelf.press.leaves)
+                shelf.growing = asyncio.create_task(self._grow(name, shelf.press, shelf.edition.networks, leaves))
+
+    async def _grow(self, name: str, press: Press, held: Mapping[str, Held], leaves: Sequence[CellRecord]) -> None:
+        try:
+            number = await asyncio.to_thread(self._journal.next_generation, name)
+            press.plant(await asyncio.to_thread(press.grow, number, held, leaves))
+        except KindredError as error:
+            log.error("%s: no new tree: %s", name, error)
+        self.wake()
+
+    def _next(self, shelf: _Shelf, held: Mapping[str, Held], serial: int, now: float) -> Edition:
+        press = shelf.press
+        return press.next(shelf.edition, lambda: self._journal.next_generation(press.domain.name), held, serial, now)
+
+    def _turn(self, editions: Mapping[str, Edition], failures: Mapping[str, str], now: float) -> None:
         """Take over the new editions, and tell those who wait."""
         for name, shelf in self._shelves.items():
             if name in editions:
-                shelf.edition, shelf.failure = editions[name], None
-                if name in built:
-                    shelf.built_at, shelf.changed_at = now, None
+                shelf.edition, shelf.failure, shelf.changed_at = editions[name], None, None
+                shelf.press.published(self._clock.monotonic())
             elif name in failures:
                 shelf.failure, shelf.not_before = failures[name], now + self._times.retry_s
         self._bump_at = now + (self._times.retry_s if failures else self._times.bump_s)

@@ -7,15 +7,17 @@ little-endian but for what RFC 9460 fixes. docs/protocol.md, "Cell records", is 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import compress
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import LookupFailed, RegionError
-from registry.quantise import TOP, Array, ball, box, lower, upper, variance, variances
+from registry.quantise import TOP, Array, Codes, ball, box, lower, upper, variance, variances
 from registry.region import Region
 from registry.wire import MAX_NAME, labels_to_text, name_to_wire, skip_name
 
@@ -27,7 +29,6 @@ FLAG_LAPSED = 1
 
 _PRIORITY = struct.pack("!H", PRIORITY)
 _PARAMETER = struct.Struct("!HH")
-_FLOAT32 = struct.Struct("<f")
 _FOUR_FLOATS = struct.Struct("<4f")
 
 
@@ -50,40 +51,88 @@ def encode_cell(
     """
     if not records:
         return ()
-    d = len(records[0].region.centre)
-    for record in records:
-        record.region.check(d)
     regions = [record.region for record in records]
-    centres, is_half, radii = ball(_stack([r.centre for r in regions]), np.array([r.radius for r in regions]))
-    scales, lo_codes, hi_codes = box(centres, _stack([r.lo for r in regions]), _stack([r.hi for r in regions]))
-    var_scales, var_codes = variances(_stack([r.var for r in regions]))
-    spreads = np.minimum([r.spread for r in regions], np.finfo(np.float32).max).astype("<f4")
-    halves, singles = centres[is_half].astype("<f2"), centres.astype("<f4")
     index = {"": 0, **{action: i for i, action in enumerate(actions, 1)}}
-    encoded = []
-    half = 0
-    for i, record in enumerate(records):
-        if is_half[i]:
-            centre = halves[half].tobytes()
-            half += 1
-        else:
-            centre = singles[i].tobytes()
-        encoded.append(
-            _PRIORITY
-            + _target_of(record, naming, generation)
-            + _parameter(REGION_ID, _id(record.region))
-            + _parameter(COUNTS, _counts(record.region, index))
-            + _parameter(CENTRE, centre)
-            + _parameter(RADIUS, _FLOAT32.pack(radii[i]))
-            + _parameter(BOX, _FLOAT32.pack(scales[i]) + lo_codes[i].tobytes() + hi_codes[i].tobytes())
-            + _parameter(VARIANCE, _FLOAT32.pack(var_scales[i]) + var_codes[i].tobytes() + spreads[i].tobytes())
-            + _parameter(FLAGS, bytes([FLAG_LAPSED if record.lapsed else 0]))
+    tails = _tails(regions, [record.lapsed for record in records])
+    return tuple(
+        _PRIORITY
+        + _target_of(record, naming, generation)
+        + _parameter(REGION_ID, _id(record.region))
+        + _parameter(COUNTS, _counts(record.region, index))
+        + tail
+        for record, tail in zip(records, tails, strict=True)
+    )
+
+
+def _tails(regions: Sequence[Region], lapsed: Sequence[bool]) -> Iterator[bytes]:
+    """What follows the counts, of each record: all are laid out at once, as rows of octets of one length."""
+    d = len(regions[0].centre)
+    try:
+        centre, radius, lo, hi, var = (
+            np.array([getattr(region, name) for region in regions], dtype=np.float64)
+            for name in ("centre", "radius", "lo", "hi", "var")
         )
-    return tuple(encoded)
+    except ValueError:  # not all of one length
+        centre = radius = lo = hi = var = np.zeros(0)
+    spread = np.array([region.spread for region in regions])
+    if not _possible(d, centre, radius, lo, hi, var, spread) or not all(
+        region.counts and min(region.counts.values()) >= 1 for region in regions
+    ):
+        for region in regions:
+            region.check(d)
+    centre, is_half, radii = ball(centre, radius)
+    scales, lo_codes, hi_codes = box(centre, lo, hi)
+    var_scales, var_codes = variances(var)
+    spreads = np.minimum(spread, np.finfo(np.float32).max)
+    flags = np.where(lapsed, FLAG_LAPSED, 0).astype(np.uint8)
+    rows: list[Iterator[bytes]] = []
+    for chosen, kind in ((~is_half, "<f4"), (is_half, "<f2")):
+        centres = _octets(centre[chosen].astype(kind))
+        parts = (
+            (CENTRE, (centres,)),
+            (RADIUS, (_octets(radii[chosen].astype("<f4")),)),
+            (BOX, (_octets(scales[chosen].astype("<f4")), lo_codes[chosen], hi_codes[chosen])),
+            (
+                VARIANCE,
+                (_octets(var_scales[chosen].astype("<f4")), var_codes[chosen], _octets(spreads[chosen].astype("<f4"))),
+            ),
+            (FLAGS, (flags[chosen][:, None],)),
+        )
+        rows.append(_rows(parts, int(chosen.sum())))
+    return (next(rows[half]) for half in is_half.tolist())
 
 
-def _stack(rows: Sequence[Array]) -> Array:
-    return np.array(rows, dtype=np.float64)
+def _possible(d: int, centre: Array, radius: Array, lo: Array, hi: Array, var: Array, spread: Array) -> bool:
+    """Whether every region is as `Region.check(d)` wants it, but for its counts."""
+    if any(axis.shape != (len(spread), d) for axis in (centre, lo, hi, var)):
+        return False
+    estimates = np.isfinite(var).all() and (var >= 0).all() and np.isfinite(spread).all() and (spread >= 0).all()
+    return bool(
+        np.isfinite(centre).all()
+        and (lo <= hi).all()
+        and np.isfinite(radius).all()
+        and (radius >= 0).all()
+        and estimates
+    )
+
+
+def _octets(numbers: npt.NDArray[Any]) -> Codes:
+    """(m, octets): the numbers (m,) or (m, d) as they lie in memory."""
+    rows: Codes = np.ascontiguousarray(
+        numbers.reshape(len(numbers), -1) if len(numbers) else numbers.reshape(0, 1)
+    ).view(np.uint8)
+    return rows
+
+
+def _rows(parts: Sequence[tuple[int, Sequence[Codes]]], m: int) -> Iterator[bytes]:
+    """m rows of parameters, each of a key and a value that consists of columns (m, octets)."""
+    columns: list[Codes] = []
+    for key, values in parts:
+        head = np.frombuffer(_PARAMETER.pack(key, sum(value.shape[1] for value in values)), dtype=np.uint8)
+        columns += [np.broadcast_to(head, (m, len(head))), *values]
+    joined = np.concatenate(columns, axis=1)
+    length, data = joined.shape[1], joined.tobytes()
+    return (data[start : start + length] for start in range(0, m * length, length))
 
 
 def _parameter(key: int, value: bytes) -> bytes:
@@ -97,7 +146,20 @@ def _target_of(record: CellRecord, naming: Naming, generation: int) -> bytes:
         return name_to_wire(naming.beyond(record.apex).apex)
     if record.network is not None:
         return name_to_wire(naming.network(record.network))
-    return name_to_wire(naming.cell(generation, record.child or ()))
+    return cell_labels(record.child or ()) + name_to_wire(naming.cell(generation, ()))
+
+
+def cell_labels(address: Address) -> bytes:
+    """The labels of a cell's name before its generation's, in wire form; they are too many to be remembered whole."""
+    return b"".join([_NUMBERS[n] if n < len(_NUMBERS) else _number(n) for n in reversed(address)])
+
+
+def _number(n: int) -> bytes:
+    text = str(n).encode()
+    return bytes([len(text)]) + text
+
+
+_NUMBERS = [_number(n) for n in range(1024)]
 
 
 def _id(region: Region) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from registry.names import Node
 from registry.rrset import fixed, rrset
 from registry.wire import (
     AA,
@@ -40,7 +41,7 @@ from registry.wire import (
     name_to_wire,
     skip_name,
 )
-from registry.zone import Node, Zone, ZoneSet, last_label
+from registry.zone import Zone, ZoneSet, last_label
 
 ANY_TTL = 3600  # seconds; RFC 8482 section 4.2 asks for a long one
 MOST_ADDITIONAL = 2  # records beside the question: OPT and TSIG

@@ -78,29 +78,43 @@ def still_right(counts: Mapping[str, int], true: Mapping[str, int]) -> bool:
     )
 
 
-def renewed(before: Region, regions: Sequence[Region], true: Mapping[str, int], bounds_hold: bool) -> Region:
-    """The region that stands for `regions` after a change; `before` itself where that still does.
+def widened(before: Region, come: Iterable[Region], true: Mapping[str, int]) -> Region:
+    """`before`, about its own centre, so that it holds `come` too: a face that has to move moves a little further."""
+    lo, hi, radius = before.lo, before.hi, before.radius
+    for region in come:
+        floor, ceiling = extent(region)
+        moved = MARGIN * (ceiling - floor)
+        lo = np.where(floor < lo, floor - moved, lo)
+        hi = np.where(ceiling > hi, ceiling + moved, hi)
+        offset = region.centre - before.centre
+        apart = float(np.sqrt(offset @ offset))
+        radius = max(radius, (apart + region.radius) * (1.0 + FLOAT_SLACK))
+    if radius > before.radius:
+        radius *= 1.0 + MARGIN / 4
+    return _with(before, lo, hi, radius, recounted(before, true))
 
-    bounds_hold: `before` contains them all. What has to grow grows a little further, and what could shrink a
-    little does not, so that the next small changes stop here.
+
+def recounted(before: Region, true: Mapping[str, int]) -> Mapping[str, int]:
+    """The counts of `before` where they still do, else new ones."""
+    if still_right(before.counts, true):
+        return before.counts
+    return {action: round_up(n) for action, n in true.items()}
+
+
+def renewed(before: Region, regions: Sequence[Region], true: Mapping[str, int]) -> Region:
+    """The region that stands for `regions`, all of which `before` holds; `before` itself where it still does.
+
+    What could shrink a little does not, so that the next small changes stop here.
     """
     geometry = Geometry.of(regions)
     fresh = summary(geometry, np.arange(len(regions), dtype=np.intp), true, before.id)
-    counts = before.counts if still_right(before.counts, true) else fresh.counts
-    wide = fresh.hi - fresh.lo
-    if bounds_hold:
-        before_lo, before_hi = extent(before)
-        tight = fresh.radius >= KEEP * before.radius and wide.sum() >= KEEP * float((before_hi - before_lo).sum())
-        if tight and counts is before.counts:
-            return before
-        if tight:
-            return _with(before, before.lo, before.hi, before.radius, counts)
-    near_lo = (before.lo <= fresh.lo) & (fresh.lo - before.lo <= 2 * MARGIN * wide)
-    near_hi = (before.hi >= fresh.hi) & (before.hi - fresh.hi <= 2 * MARGIN * wide)
-    moved = MARGIN * wide
-    lo = np.where(near_lo, before.lo, np.where(fresh.lo < before.lo, fresh.lo - moved, fresh.lo))
-    hi = np.where(near_hi, before.hi, np.where(fresh.hi > before.hi, fresh.hi + moved, fresh.hi))
-    return _with(fresh, lo, hi, fresh.radius if bounds_hold else fresh.radius * (1.0 + MARGIN / 4), counts)
+    counts = recounted(before, true)
+    floor, ceiling = extent(before)
+    wide = float((fresh.hi - fresh.lo).sum())
+    if fresh.radius >= KEEP * before.radius and wide >= KEEP * float((ceiling - floor).sum()):
+        same = counts is before.counts
+        return before if same else _with(before, before.lo, before.hi, before.radius, counts)
+    return _with(fresh, fresh.lo, fresh.hi, fresh.radius, counts)
 
 
 def joined(regions: Iterable[Region], name: str) -> Region:

@@ -24,7 +24,9 @@ class ApexText:
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
     actions: in the order that counts in cell records refer to. parent: the apex of the registry in whose tree this
     one runs a part of the domain, where there is one. serial: the zone's as the registry published it, which a server
-    that signs replaces by its own in the SOA; None where an older registry does not say it.
+    that signs replaces by its own in the SOA; None where an older registry does not say it. keep_s: how old a
+    version of the zone may be that certainty rests on, as what it says is kept so long in its place; None where
+    nothing ever changes in place.
     """
 
     generation: int
@@ -34,10 +36,12 @@ class ApexText:
     actions: tuple[str, ...]
     schema_url: str | None = None
     parent: str | None = None
+    keep_s: int | None = None
     serial: int | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
+        keep = [] if self.keep_s is None else [f"keep={self.keep_s}"]
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
         parent = [] if self.parent is None else [f"parent={self.parent}"]
         serial = [] if self.serial is None else [serial_string(self.serial).decode()]
@@ -48,6 +52,7 @@ class ApexText:
                 f"space={self.space.hex()}",
                 f"schema={self.schema.hex()}",
                 f"d={self.dimension}",
+                *keep,
                 *url,
                 *parent,
                 *serial,
@@ -67,6 +72,7 @@ class ApexText:
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
             parent=fields.optional("parent"),
+            keep_s=None if fields.optional("keep") is None else fields.integer("keep"),
             serial=None if fields.optional("serial") is None else fields.integer("serial"),
         )
         if not 1 <= text.dimension <= MAX_DIMENSION:

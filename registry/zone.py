@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from registry.cell import MAX_RECORDS, Address, CellRecord, Naming
+from registry.cell import Address, CellRecord, Naming
 from registry.cut import Cut
 from registry.errors import ConfigError, RegionError
-from registry.record import encode_cell
+from registry.names import Branch, Names, Node
+from registry.rendering import Rendering
 from registry.rrset import RRset, address_rrsets, fixed, rrset, soa_rdata, txt_rdata, uri_rdata
 from registry.texts import ApexText, NetworkText, serial_string
-from registry.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
+from registry.wire import NS, SOA, TXT, URI, name_to_wire
 
-MAX_CELL_BYTES = 16 * 1024
 MAX_SERIAL = 2**32 - 1
 
-Node = tuple[RRset, ...]  # of one name; () at an empty non-terminal
-Branch = Mapping[bytes, Node]  # names by their labels before the apex, in wire form
 Cells = Mapping[Address, tuple[CellRecord, ...]]
 
-_NET = b"\x03net"
+NET = b"\x03net"  # the branch of the networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ class Publication:
     """All that is published of a domain. space, schema: digests of 32 octets.
 
     generations: complete trees by number, each with a root cell; `current` is among them, or 0 where there are
-    none. A generation's mapping is never changed after it has been published. networks: by name.
+    none. A generation's mapping is never changed after it has been published. networks: by name. keep_s: see ApexText.
     parent: the apex in whose tree this is a part, if it is. top: the registry's topmost zone, which names its name
     server; None: the origin.
     """
@@ -67,6 +65,7 @@ class Publication:
     networks: Mapping[str, NetworkEntry]
     schema_url: str | None = None
     parent: str | None = None
+    keep_s: int | None = None
     top: str | None = None
 
     @property
@@ -80,6 +79,7 @@ class Publication:
             actions=self.actions,
             schema_url=self.schema_url,
             parent=self.parent,
+            keep_s=self.keep_s,
         )
 
 
@@ -125,6 +125,12 @@ class Zone:
         told = (_with_serial(each, self.serial, serial) for each in self.branches[b""][b""][1:])
         node = (rrset(SOA, self.ttls.apex, [soa]), *told)
         return replace(self, serial=serial, soa=soa, branches={**self.branches, b"": {b"": node}})
+
+    def with_branches(self, serial: int, branches: Mapping[bytes, Branch | None]) -> Zone:
+        """This zone under another serial, with these branches in the place of those it had; None for one that goes."""
+        kept = {label: names for label, names in self.branches.items() if label not in branches}
+        come = {label: names for label, names in branches.items() if names is not None}
+        return replace(self, branches={**kept, **come}).with_serial(serial)
 
     def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
         """Every RRset with its owner in wire form, the SOA first."""
@@ -200,11 +206,11 @@ def domain_zone(
         else:
             branches[label] = _cells(publication, generation, cells, ttls.cell)
     if publication.networks:
-        branches[_NET] = {_NET: (), **dict(_networks(publication, ttls.endpoint))}
+        branches[NET] = Names({NET: (), **dict(network_nodes(naming, publication.networks, ttls.endpoint))})
     cuts = _cuts(naming.domain, naming.origin, top, domains, ttls.endpoint)
     for labels in cuts:
         last = last_label(labels)
-        if last == _NET or (last[1:2] == b"g" and last[2:].isdigit()):
+        if last == NET or (last[1:2] == b"g" and last[2:].isdigit()):
             raise ConfigError(f"a domain below {naming.domain} is named as its networks or cells are; rename it")
     nodes = {labels: (servers,) for labels, servers in cuts.items()}
     return Zone(naming.apex, serial, soa, ttls, _with_cuts(branches, nodes, naming.apex), cuts, sources)
@@ -240,31 +246,19 @@ def _with_cuts(branches: Mapping[bytes, Branch], nodes: Mapping[bytes, Node], ap
 
 
 def _cells(publication: Publication, generation: int, cells: Cells, ttl: int) -> Branch:
-    naming = publication.naming
-    apex = name_to_wire(naming.apex)
-    names: dict[bytes, Node] = {}
-    for address, records in cells.items():
-        name = naming.cell(generation, address)
-        rdatas = encode_cell(records, naming, generation, publication.actions)
-        rendered = rrset(SVCB, ttl, rdatas)
-        if len(rdatas) > MAX_RECORDS or len(rendered.wire) > MAX_CELL_BYTES:
-            raise RegionError(
-                f"the cell {name} has {len(rdatas)} records in {len(rendered.wire)} octets; "
-                f"at most {MAX_RECORDS} in {MAX_CELL_BYTES} are served: split it"
-            )
-        if len(set(rdatas)) != len(rdatas):
-            raise RegionError(f"the cell {name} has two equal records; region ids must differ")
-        names[name_to_wire(name).removesuffix(apex)] = (rendered,) if rdatas else ()
+    rendering = Rendering(publication.naming, generation, publication.actions, ttl)
+    names = dict(rendering.cells(cells.items()))
     _fill_gaps(names)
-    return names
+    return Names(names)
 
 
-def _networks(publication: Publication, ttl: int) -> Iterator[tuple[bytes, Node]]:
-    apex = name_to_wire(publication.naming.apex)
-    for name, entry in publication.networks.items():
+def network_nodes(naming: Naming, networks: Mapping[str, NetworkEntry], ttl: int) -> Iterator[tuple[bytes, Node]]:
+    """Labels and node of each network. ttl: seconds. Raises ConfigError for a name or text that does not fit."""
+    apex = name_to_wire(naming.apex)
+    for name, entry in networks.items():
         if "." in name:
             raise ConfigError(f"the network name {name!r:.80} has a dot in it; one label is wanted")
-        labels = name_to_wire(publication.naming.network(name)).removesuffix(apex)
+        labels = name_to_wire(naming.network(name)).removesuffix(apex)
         text = rrset(TXT, ttl, [txt_rdata(entry.strings())])
         uris = [uri_rdata(priority, 1, uri) for priority, uri in enumerate(entry.endpoints, 1)]
         yield labels, (text, rrset(URI, ttl, uris)) if uris else (text,)

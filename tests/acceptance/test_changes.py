@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -257,12 +258,31 @@ def knows(kindred: Federated, entries: dict[tuple[Any, ...], Any]) -> None:
     kindred.federation.resolver.cache._entries.update(entries)
 
 
-async def test_a_new_generation_under_a_cached_apex(kindred: Federated, truth: Truth) -> None:
-    """The registry restarts: the generation that the gateway remembers is gone, yet the question is answered whole."""
+async def forget_the_tree(kindred: Federated) -> None:
+    """The registry restarts and has lost what it published: all it knows of is the coverages."""
+    await kindred.registry.stop()
+    shutil.rmtree(kindred.config.data_dir / "registry" / "history")
+    await kindred.registry.start()
+
+
+async def test_a_restarted_registry_goes_on_with_its_tree(kindred: Federated, truth: Truth) -> None:
+    """Cells that a gateway has in its cache are as good as before."""
     answer = await check_whole(kindred, truth)
     before = known(kindred)
     await kindred.registry.stop()
     await kindred.registry.start()
+    knows(kindred, {key: entry for key, entry in before.items() if key[0] != "apex"})
+    again = await check_whole(kindred, truth)
+    assert again["walk"]["generation"] == answer["walk"]["generation"]
+    assert again["walk"]["lookups"] == 0
+    knows(kindred, {})
+
+
+async def test_a_new_generation_under_a_cached_apex(kindred: Federated, truth: Truth) -> None:
+    """The generation that the gateway remembers is gone, yet the question is answered whole."""
+    answer = await check_whole(kindred, truth)
+    before = known(kindred)
+    await forget_the_tree(kindred)
     knows(kindred, {key: entry for key, entry in before.items() if key[0] != "cell"})
     again = await check_whole(kindred, truth)
     assert again["walk"]["generation"] > answer["walk"]["generation"]
@@ -276,8 +296,7 @@ async def test_a_generation_that_is_gone_and_no_time_to_start_anew(kindred: Fede
     generation = answer["walk"]["generation"]
     before = known(kindred)
     await kindred.processes["away"].stop()
-    await kindred.registry.stop()
-    await kindred.registry.start()
+    await forget_the_tree(kindred)
     cells = [key for key in before if key[0] == "cell" and key[2] == generation and key[3]]
     assert cells
     try:

@@ -188,10 +188,41 @@ def test_a_longer_circle_is_refused() -> None:
 
 def test_a_second_way_into_a_tree_is_refused() -> None:
     walk = walk_from_zero()
-    opened(walk, (), CellRecord(region(1.0, "r1"), apex=ASIA.apex), CellRecord(region(9.0, "r2"), apex=ASIA.apex))
-    assert walk.wanted(EVERYWHERE) == [(ASIA.apex,)]
-    opened(walk, (ASIA.apex,), CellRecord(region(1.0), network="n"))
-    assert refused(walk) == [f"two records lead to {ASIA.apex}"]
+    opened(walk, (), CellRecord(region(1.0), apex=ASIA.apex), CellRecord(region(1.0), apex=JAPAN.apex))
+    opened(walk, (JAPAN.apex,), CellRecord(region(1.0), network="n"))
+    opened(walk, (ASIA.apex,), CellRecord(region(1.0), apex=JAPAN.apex))
+    assert refused(walk) == [f"two registries lead to {JAPAN.apex}"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_several_records_of_one_registry_lead_into_a_tree_that_is_opened_once(late: bool) -> None:
+    """What a registry has replaced stays for a while, maybe in another cell: what is there may be behind either."""
+    walk = walk_from_zero()
+    far, near = CellRecord(region(9.0, "r1"), apex=ASIA.apex), CellRecord(region(3.0, "r2"), apex=ASIA.apex)
+    below = CellRecord(region(1.0), network="n"), CellRecord(region(20.0), child=(0,))
+    opened(walk, (), far, CellRecord(region(2.0), child=(4,)), *([] if late else [near]))
+    assert walk.wanted(EVERYWHERE) == [(4,), (ASIA.apex,)]
+    opened(walk, (ASIA.apex,), *below)
+    if late:
+        before = walk.lower[-2]
+        opened(walk, (4,), near)
+        [row] = np.flatnonzero(walk.network == 0)
+        assert walk.lower[row] < before
+    [row] = np.flatnonzero(walk.network == 0)
+    [beside] = Cell([near], 2).bounds.lower(np.zeros(2))
+    assert walk.lower[row] == beside
+    assert (ASIA.apex,) not in walk.wanted(EVERYWHERE)
+    assert not walk.failed.any()
+    opened(walk, (ASIA.apex, 0), CellRecord(region(1.0), network="m"))
+    assert walk.lower[-1] > walk.lower[row]  # bounded by the cell above it
+
+
+def test_a_tree_that_could_not_be_entered_is_unresolved_behind_each_record_that_leads_there() -> None:
+    walk = walk_from_zero()
+    opened(walk, (), CellRecord(region(1.0, "r1"), apex=ASIA.apex), CellRecord(region(5.0), child=(4,)))
+    walk.could_not_open((ASIA.apex,), "away")
+    opened(walk, (4,), CellRecord(region(2.0, "r2"), apex=ASIA.apex))
+    assert refused(walk) == ["away", "away"]
 
 
 def test_all_registries_together_are_no_deeper_than_one_may_be() -> None:

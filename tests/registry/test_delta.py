@@ -1,11 +1,10 @@
-"""What two versions of a zone differ by, and how long that is remembered."""
+"""What two versions of a zone differ by."""
 
 from __future__ import annotations
 
 from sample_zones import DOMAINS, NAMING, SERIAL, entry, publication, tree
 
-from registry.delta import Delta, Record, between
-from registry.history import History
+from registry.delta import Record, between
 from registry.wire import SOA, TXT, name_to_wire
 from registry.zone import Ttls, Zone, domain_zone
 
@@ -56,36 +55,3 @@ def test_another_ttl_is_another_record() -> None:
     owner = name_to_wire(NAMING.network("psu-00"))
     added = [record[:3] for record in delta.added if record[1] == TXT and record[0] != name_to_wire(NAMING.apex)]
     assert added == [(owner, TXT, 31)]
-
-
-def step(before: int, after: int, apex: str = "a.", size: int = 0) -> Delta:
-    added = ((b"\0", TXT, 1, bytes(size)),) if size else ()
-    return Delta(apex, before, after, b"", b"", (), added)
-
-
-def test_steps_are_told_from_where_the_asker_is() -> None:
-    history = History()
-    assert history.since("a.", 5) is None
-    first, second, other = step(5, 6), step(6, 9), step(1, 2, "b.")
-    for each in (first, other, second):
-        history.add(each)
-    assert history.since("a.", 5) == (first, second)
-    assert history.since("a.", 6) == (second,)
-    assert history.since("a.", 9) == ()
-    assert history.since("a.", 7) is None
-    assert history.since("b.", 1) == (other,)
-    history.add(step(11, 12))
-    assert history.since("a.", 6) is None
-    assert history.since("a.", 11) == (step(11, 12),)
-    history.forget("b.")
-    assert history.since("b.", 1) is None
-
-
-def test_the_oldest_steps_are_dropped() -> None:
-    history = History(limit=10_000)
-    for serial in range(100):
-        history.add(step(serial, serial + 1, size=700))
-    assert history.since("a.", 80) is None
-    kept = history.since("a.", 95)
-    assert kept is not None
-    assert [each.before for each in kept] == [95, 96, 97, 98, 99]

@@ -37,6 +37,10 @@ def region_of(name: str, points: Vector, counts: Mapping[str, int] | None = None
     )
 
 
+def cover(tree: LivingTree, network: str, regions: Sequence[Region], lapsed: bool) -> None:
+    tree.cover(network, [CellRecord(region, network=network, lapsed=lapsed) for region in regions])
+
+
 @dataclass(frozen=True)
 class Version:
     """What was published at one time: the cells, and by network the packets in force, as points (n, d)."""
@@ -73,7 +77,7 @@ class World:
     def _say(self, network: str, packets: list[tuple[Vector, str]]) -> None:
         self.packets[network] = packets
         regions = [region_of(f"r{i}", points, {action: len(points)}) for i, (points, action) in enumerate(packets)]
-        self.tree.cover(network, regions, network in self.lapsed)
+        cover(self.tree, network, regions, network in self.lapsed)
 
     def turn(self, network: str) -> None:
         """The same places, and another action."""
@@ -240,14 +244,14 @@ def test_every_bound_above_holds_what_comes_into_a_built_tree() -> None:
     random = np.random.default_rng(2)
     for turn in range(40):
         come = [region_of(f"x{i}", random.normal(size=5) * 1.2 + random.normal(size=(3, 5)) * 0.2) for i in range(8)]
-        tree.cover(f"new{turn}", come, lapsed=False)
+        cover(tree, f"new{turn}", come, lapsed=False)
     check(tree, ROOM)
 
 
 def test_what_changes_twice_leaves_after_the_last_change() -> None:
     tree = LivingTree({(): ()}, ROOM, OVERLAP_S)
     for place in (0.0, 1.0, 2.0):
-        tree.cover("a", [region_of("r", points_at(place, 0.0))], lapsed=False)
+        cover(tree, "a", [region_of("r", points_at(place, 0.0))], lapsed=False)
         tree.let_go(place * 60.0)
         tree.publish(place * 60.0)
     middle = region_of("r", points_at(1.0, 0.0))
@@ -262,9 +266,9 @@ def test_what_changes_twice_leaves_after_the_last_change() -> None:
 
 def test_the_time_of_leaving_counts_from_its_publication() -> None:
     tree = LivingTree({(): ()}, ROOM, OVERLAP_S)
-    tree.cover("a", [region_of("r", points_at(0.0, 0.0))], lapsed=False)
+    cover(tree, "a", [region_of("r", points_at(0.0, 0.0))], lapsed=False)
     tree.publish(0.0)
-    tree.cover("a", [region_of("r", points_at(9.0, 0.0))], lapsed=False)
+    cover(tree, "a", [region_of("r", points_at(9.0, 0.0))], lapsed=False)
     tree.let_go(5 * OVERLAP_S)
     assert len(found(tree, "a")) == 2
     tree.publish(5 * OVERLAP_S)
@@ -275,14 +279,14 @@ def test_the_time_of_leaving_counts_from_its_publication() -> None:
 def test_a_region_that_only_grows_does_so_in_its_place() -> None:
     tree = built(100)
     points = points_at(0.0, 0.0, 0.0, 0.0, 0.0)
-    tree.cover("a", [region_of("r", points)], lapsed=False)
+    cover(tree, "a", [region_of("r", points)], lapsed=False)
     grown = region_of("r", points, {"yes": 9, "no": 1})
     tree.publish(1.0)
-    tree.cover("a", [grown], lapsed=False)
+    cover(tree, "a", [grown], lapsed=False)
     assert found(tree, "a") == [grown]
     again = region_of("r", points, {"yes": 9, "no": 1})
     tree.publish(2.0)
-    tree.cover("a", [again], lapsed=False)
+    cover(tree, "a", [again], lapsed=False)
     assert list(tree.changes()) == [], "the same once more changes nothing"
     assert found(tree, "a") == [again]
 
@@ -290,18 +294,18 @@ def test_a_region_that_only_grows_does_so_in_its_place() -> None:
 def test_a_hundred_and_one_equal_regions_are_divided() -> None:
     tree = LivingTree({(): ()}, ROOM, OVERLAP_S)
     points = points_at(1.0, 1.0)
-    tree.cover("a", [region_of(f"r{i}", points) for i in range(101)], lapsed=False)
+    cover(tree, "a", [region_of(f"r{i}", points) for i in range(101)], lapsed=False)
     check(tree, ROOM)
     assert len(found(tree, "a")) == 101
     for i in range(101):
-        tree.cover(f"b{i}", [region_of("r", points)], lapsed=False)
+        cover(tree, f"b{i}", [region_of("r", points)], lapsed=False)
     check(tree, ROOM)
 
 
 def test_regions_that_come_in_order_do_not_make_the_tree_deep() -> None:
     tree = LivingTree({(): ()}, ROOM, OVERLAP_S)
     for i in range(1500):
-        tree.cover(f"n{i}", [region_of("r", points_at(float(i), 0.0))], lapsed=False)
+        cover(tree, f"n{i}", [region_of("r", points_at(float(i), 0.0))], lapsed=False)
     check(tree, ROOM)
     assert max(map(len, tree.cells)) <= 5
     assert tree.worn
@@ -309,8 +313,8 @@ def test_regions_that_come_in_order_do_not_make_the_tree_deep() -> None:
 
 def test_an_empty_cell_is_served_until_nobody_can_ask_for_it() -> None:
     tree = LivingTree({(): ()}, Room(2, 3), OVERLAP_S)
-    tree.cover("a", [region_of(f"r{i}", points_at(float(i), 0.0)) for i in range(12)], lapsed=False)
-    tree.cover("b", [region_of("r", points_at(0.0, 0.0))], lapsed=False)
+    cover(tree, "a", [region_of(f"r{i}", points_at(float(i), 0.0)) for i in range(12)], lapsed=False)
+    cover(tree, "b", [region_of("r", points_at(0.0, 0.0))], lapsed=False)
     tree.publish(0.0)
     there = set(tree.cells)
     assert len(there) > 3
@@ -337,7 +341,7 @@ def test_most_changes_stop_below_the_root() -> None:
         held = tree.held(network)
         moved = held[int(random.integers(len(held)))].region
         other = region_of(moved.id, moved.centre + random.normal(size=(3, 5)) * 0.3)
-        tree.cover(network, [other if each.region is moved else each.region for each in held], lapsed=False)
+        cover(tree, network, [other if each.region is moved else each.region for each in held], lapsed=False)
         rooted += () in {address for address, _, _ in tree.changes()}
         tree.let_go(turn * 50.0)
         tree.publish(turn * 50.0)
@@ -348,11 +352,11 @@ def test_most_changes_stop_below_the_root() -> None:
 def test_a_lapse_shows_in_all_cells_above_and_goes_again() -> None:
     tree = built(300)
     regions = [record.region for record in tree.held("n3")]
-    tree.cover("n3", regions, lapsed=True)
+    cover(tree, "n3", regions, lapsed=True)
     check(tree, ROOM)
     assert all(record.lapsed for record in tree.held("n3"))
     assert any(record.lapsed for record in tree.cells[()])
-    tree.cover("n3", regions, lapsed=False)
+    cover(tree, "n3", regions, lapsed=False)
     check(tree, ROOM)
     assert not any(record.lapsed for cell in tree.cells.values() for record in cell)
     assert len(found(tree, "n3")) == len(regions), "a flag moves nothing"
@@ -377,6 +381,6 @@ def test_a_bound_may_hold_what_the_one_above_it_does_not() -> None:
     }
     tree = LivingTree(cells, ROOM, OVERLAP_S)
     corner = region_of("r", np.array([[0.97, 0.97], [0.98, 0.98]]), {"yes": 1})
-    tree.cover("b", [corner], lapsed=False)
+    cover(tree, "b", [corner], lapsed=False)
     check(tree, ROOM)
     assert contains(tree.cells[()][0].region, corner)

@@ -22,6 +22,7 @@ from registry.grant import Ball, Grant
 from registry.journal import Journal
 from registry.keys import SigningKey
 from registry.lease import Lease
+from registry.living import LEAVING
 from registry.membership import Membership
 from registry.publisher import Publisher
 from registry.record import decode_cell
@@ -73,9 +74,8 @@ class Parent:
         return Known(self.enrolment.serial(name), 0)
 
     def record(self) -> CellRecord | None:
-        """What it has published of its member."""
-        found = root(self.publisher, ABOVE)
-        return found[0] if found else None
+        """What it has published of its member, and is in force; what that replaced may stand beside it for a while."""
+        return next((record for record in root(self.publisher, ABOVE) if record.region.id != LEAVING), None)
 
     def close(self) -> None:
         self._journal.close()

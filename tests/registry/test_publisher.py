@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sample_members import DIMENSION, KEYS, ORIGIN, Registry, members, open_registry, renewal, schema, signed
+from sample_members import DIMENSION, KEYS, ORIGIN, Registry, members, open_registry, region, renewal, schema, signed
 
 from registry.authorities import Authorities
 from registry.cell import Address, CellRecord, Naming
@@ -20,13 +20,14 @@ from registry.edition import Held, Press
 from registry.enrolment import DomainEntry, Member
 from registry.errors import LookupFailed, RegionError, StorageFull, Unavailable
 from registry.holding import Holding
+from registry.living import LEAVING, LivingTree
 from registry.lookup import Lookups, NetworkInfo
 from registry.nameserver import NameServer
 from registry.publisher import PublisherTimes
 from registry.region import Region
 from registry.schema import Schema
 from registry.texts import ApexText
-from registry.zone import Ttls
+from registry.zone import NET, Ttls
 
 CRASH = Naming("crash.vehicles", ORIGIN)
 KEEP_S = 10 + 60 + 30
@@ -43,7 +44,11 @@ class View:
     networks: dict[str, NetworkInfo]
 
     def regions(self, network: str) -> set[str]:
-        return {leaf.region.id for leaf in self.leaves if leaf.network == network}
+        """In force; what is leaving is there too."""
+        return {leaf.region.id for leaf in self.leaves if leaf.network == network} - {LEAVING}
+
+    def leaving(self, network: str) -> int:
+        return sum(leaf.network == network and leaf.region.id == LEAVING for leaf in self.leaves)
 
 
 class Eye:
@@ -155,17 +160,21 @@ async def test_a_coverage_is_published_and_then_acknowledged(registry: Registry[
 
 
 async def test_changes_are_gathered(registry: Registry[ManualClock], watch: Any) -> None:
+    eye = await watch(registry)
     await registry.publisher.tick()
     await settle(registry)
+    published: list[list[str]] = []
+    registry.publisher.on_published.append(lambda apexes: published.append(list(apexes)))
     for serial in range(1, 6):
         for network in ("north", "south"):
             registry.enrolment.cover(network, signed(network, serial, registry.clock.now()))
         await registry.publisher.tick()
         registry.clock.advance(0.01)
     await settle(registry)
-    view = await (await watch(registry)).look()
+    assert published == [[ORIGIN, CRASH.apex, f"drives.{ORIGIN}"]]
+    view = await eye.look()
     assert view.networks["north"].text.serial == view.networks["south"].text.serial == 5
-    assert view.apex.generation == 2, "one build at the start, one for all changes"
+    assert view.apex.generation == 1
     assert registry.publisher.state("drives").generation == 0
 
 
@@ -181,7 +190,7 @@ async def test_a_lapsed_lease_is_flagged_and_nothing_goes(registry: Registry[Man
     await registry.publisher.tick()
     await settle(registry)
     flagged = await eye.look()
-    assert flagged.apex.generation > fresh.apex.generation
+    assert flagged.apex.generation == fresh.apex.generation
     assert flagged.regions("north") == fresh.regions("north")
     assert {leaf.network for leaf in flagged.leaves if leaf.lapsed} == {"north"}
     assert sum(leaf.lapsed for leaf in flagged.leaves) == 40
@@ -203,18 +212,57 @@ async def test_the_loop_wakes_for_a_lapse(registry: Registry[ManualClock]) -> No
     assert await registry.publisher.tick() == pytest.approx(2.0)
 
 
-async def test_an_old_generation_is_served_until_no_cache_can_know_it(
+async def test_a_change_is_made_in_place_and_what_it_replaces_stays_for_a_while(
     registry: Registry[ManualClock], watch: Any
+) -> None:
+    eye = await watch(registry)
+    registry.enrolment.cover("north", signed("north", 1, registry.clock.now(), amount=40, lease_s=1000.0))
+    registry.enrolment.cover("south", signed("south", 1, registry.clock.now(), amount=40, lease_s=1000.0))
+    await registry.publisher.tick()
+    first = await eye.look()
+    moved = tuple(region(f"r{i}", i + 100.0 * (i == 7)) for i in range(40))
+    registry.enrolment.cover("north", signed("north", 2, registry.clock.now(), regions=moved, lease_s=1000.0))
+    await settle(registry)
+    view = await eye.look()
+    assert view.apex.generation == first.apex.generation
+    assert view.regions("north") == {f"r{i}" for i in range(40)}
+    assert [leaf.region.centre[0] for leaf in view.leaves if leaf.region.id == "r7" and leaf.network == "north"] == [
+        107
+    ]
+    [left] = [leaf.region for leaf in view.leaves if leaf.region.id == LEAVING]
+    assert left.centre[0] == 7.0
+    assert left.counts == {"no": 1, "yes": 1}, "enough to be asked for, not twice what there is"
+    await settle(registry, KEEP_S + 10)
+    assert (await eye.look()).leaving("north") == 1
+    await settle(registry, 40)
+    assert (await eye.look()).leaving("north") == 0
+
+
+async def grown(registry: Registry[ManualClock]) -> None:
+    """Trees that are being made anew are ready."""
+    await asyncio.gather(*(shelf.growing for shelf in registry.publisher._shelves.values() if shelf.growing))
+
+
+async def test_a_worn_tree_is_made_anew_and_the_old_one_served_until_no_cache_can_know_it(
+    registry: Registry[ManualClock], watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eye = await watch(registry)
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now(), lease_s=1000.0))
     await registry.publisher.tick()
     old = (await eye.look()).apex.generation
-    registry.clock.advance(5)
+    monkeypatch.setattr(LivingTree, "worn", True)
     registry.enrolment.cover("north", signed("north", 2, registry.clock.now(), amount=7, lease_s=1000.0))
-    await registry.publisher.tick()
     await settle(registry)
-    assert (await eye.look()).apex.generation == old + 1
+    monkeypatch.setattr(LivingTree, "worn", False)
+    assert (await eye.look()).apex.generation == old, "what has changed does not wait for it"
+    registry.enrolment.cover("south", signed("south", 1, registry.clock.now(), amount=3, lease_s=1000.0))
+    await grown(registry)
+    await settle(registry)
+    view = await eye.look()
+    assert view.apex.generation == old + 1
+    assert view.regions("north") == {f"r{i}" for i in range(7)}
+    assert view.regions("south") == {f"r{i}" for i in range(3)}, "nor is it missing in the new one"
+    assert view.leaving("north") == 0
     await settle(registry, KEEP_S - 12)
     assert await eye.has_generation(old)
     await settle(registry, 25)
@@ -251,16 +299,17 @@ async def test_serials_never_run_ahead_of_the_clock(registry: Registry[ManualClo
             assert registry.publisher.state("crash.vehicles").serial <= registry.clock.now()
 
 
-async def test_kept_generations_are_bounded_under_steady_change(tmp_path: Path) -> None:
-    registry = open_registry(tmp_path, ManualClock(), PublisherTimes(max_generations=5))
-    for serial in range(1, 300):
-        registry.enrolment.cover("north", signed("north", serial, registry.clock.now(), amount=1))
+async def test_what_is_kept_is_bounded_under_steady_change(registry: Registry[ManualClock], watch: Any) -> None:
+    eye = await watch(registry)
+    for serial in range(1, 200):
+        place = tuple(region(f"r{i}", i + 0.1 * serial) for i in range(3))
+        registry.enrolment.cover("north", signed("north", serial, registry.clock.now(), regions=place))
         registry.clock.advance(1.0)
         await registry.publisher.tick()
-    zone = registry.publisher.zones().by_apex[b"\x05crash\x08vehicles\x07kindred\x08internal\x00"]
-    kept = [branch for branch in zone.branches if branch[1:2] == b"g"]
-    assert 3 <= len(kept) <= 7
-    registry.journal.close()
+    view = await eye.look()
+    assert view.apex.generation == 1
+    assert view.regions("north") == {"r0", "r1", "r2"}
+    assert 1 <= view.leaving("north") <= 3
 
 
 async def test_after_a_restart_serials_and_generations_go_on(tmp_path: Path, watch: Any) -> None:
@@ -275,7 +324,7 @@ async def test_after_a_restart_serials_and_generations_go_on(tmp_path: Path, wat
     await after.publisher.tick()
     view = await (await watch(after)).look()
     assert view.serial > was.serial
-    assert view.apex.generation > was.apex.generation
+    assert view.apex.generation == was.apex.generation
     assert view.regions("north") == was.regions("north")
     assert await after.publisher.published("north", 1) == view.serial
     after.journal.close()
@@ -374,13 +423,16 @@ def test_cells_of_the_largest_dimension_fit() -> None:
     press = Press(DomainEntry("domain", big), [member], Naming("domain", ORIGIN), Ttls(), ["domain"], 100.0)
     held = {member.name: Held(Holding(coverage, "", 0.0, 9.0, 9.0, 9.0), lapsed=False)}
     edition = press.build(None, 123_456_789, held, 1, 0.0)
-    cells = edition.publication.generations[123_456_789]
-    assert sum(record.network is not None for cell in cells.values() for record in cell) == 400
+    assert len(press.leaves()) == 400
+    assert edition.cells > 400 / 16
+    again = Held(replace(held[member.name].holding, coverage=replace(coverage, regions=tuple(regions[::-2]))), False)
+    edition = press.next(edition, lambda: 1 / 0, {member.name: again}, 2, 1.0)  # type: ignore[arg-type,return-value]
+    assert len(press.leaves()) == 200
 
 
 def test_only_a_domain_s_own_members_are_told_of() -> None:
     entry = DomainEntry("drives", schema())
     press = Press(entry, members(), Naming("drives", ORIGIN), Ttls(), ["drives"], 100.0)
     edition = press.build(None, 1, {}, 1, 0.0)
-    assert list(edition.publication.networks) == ["west"]
-    assert edition.publication.current == 0
+    assert len(edition.zone.branches[NET]) == 2, "one, and the name above it"
+    assert edition.current == 0

@@ -297,5 +297,5 @@ async def test_a_killed_registry_comes_back_as_it_was(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         assert await after.publisher.published("north", serial) > zone
     running.cancel()
-    assert after.publisher.state("crash.vehicles").generation > 5
+    assert after.publisher.state("crash.vehicles").generation == 1, "it goes on where it was"
     after.journal.close()
