@@ -50,9 +50,16 @@ class Trees:
         ]
 
     def cached(self, path: Path) -> Kept[Cell] | None:
-        """The cell where it and its tree are at hand. Raises LookupFailed for a failure still remembered."""
-        tree = self._trees.get(apex_of(path))
-        return None if tree is None else self._resolver.cached_cell(tree, address_of(path))
+        """The cell where it and its tree are at hand. Raises LookupFailed as `cell`, and for a failure remembered."""
+        apex = apex_of(path)
+        tree = self._trees.get(apex)
+        if tree is None:
+            above = self._trees[apex_of(path[:-1])]
+            tree = self._resolver.cached_tree(above.naming.beyond(str(apex)))
+            if tree is None:
+                return None
+            self._enter(above, tree)
+        return self._resolver.cached_cell(tree, address_of(path))
 
     async def cell(self, path: Path, timeout_s: float) -> Kept[Cell]:
         """The cell at `path`; the cell with the record that leads there was opened before. Raises LookupFailed."""
@@ -61,11 +68,14 @@ class Trees:
         if tree is None:
             above = self._trees[apex_of(path[:-1])]
             tree = await self._resolver.tree(above.naming.beyond(str(apex)), timeout_s)
-            check(above, tree)
-            self._trees[apex] = tree
-            self.as_of = min(self.as_of, tree.serial)
-            self.stale = self.stale or tree.stale
+            self._enter(above, tree)
         return await self._resolver.cell(tree, address_of(path), timeout_s)
+
+    def _enter(self, above: Tree, tree: Tree) -> None:
+        check(above, tree)
+        self._trees[tree.naming.apex] = tree
+        self.as_of = min(self.as_of, tree.serial)
+        self.stale = self.stale or tree.stale
 
     def naming(self, path: Path) -> Naming | None:
         """The names of the registry that the cell is of; None where its tree could not be entered."""

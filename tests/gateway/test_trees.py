@@ -50,6 +50,9 @@ class Known:
         self.asked.append(of.naming.cell(of.apex.generation, address))
         return Kept(CELL, of.serial)
 
+    def cached_tree(self, naming: Naming) -> Tree | None:
+        return self._trees[naming] if naming.apex in self.asked else None
+
     def cached_cell(self, of: Tree, address: Address) -> Kept[Cell] | None:  # noqa: ARG002
         return Kept(CELL, of.serial)
 
@@ -81,7 +84,11 @@ async def test_a_tree_is_entered_once_and_the_oldest_tells_the_age() -> None:
         JAVA.apex,
         f"g3.{JAVA.apex}",
     ]
-    assert entered.cached((2, ASIA.apex)) is not None
+    again = Trees(known, tree(HERE, 1000, keep_s=80))  # type: ignore[arg-type]
+    assert again.cached((2, ASIA.apex)) is not None
+    assert again.cached((2, ASIA.apex, 0, JAVA.apex)) is not None
+    assert (again.as_of, again.keep_s, again.entered) == (990, 70, 2)
+    assert len(known.asked) == 5
     assert entered.name((2, ASIA.apex, 0)) == f"0.g3.{ASIA.apex}"
     assert entered.naming((2, ASIA.apex, 0, JAVA.apex)) == JAVA
     assert [each["apex"] for each in entered.document()] == [HERE.apex, ASIA.apex, JAVA.apex]
@@ -93,6 +100,8 @@ async def test_a_registry_that_is_told_of_twice_must_agree_with_the_one_that_lea
     entered, known = trees(tree(ASIA, 990, HERE), tree(JAVA, 995, ASIA))
     with pytest.raises(LookupFailed, match=f"it names {ASIA.apex} as its parent"):
         await entered.cell((JAVA.apex,), 1.0)
+    with pytest.raises(LookupFailed, match=f"it names {ASIA.apex} as its parent"):
+        entered.cached((JAVA.apex,))
     assert known.asked == [JAVA.apex]  # no cell of it
     assert entered.naming((JAVA.apex,)) is None
     assert entered.name((JAVA.apex,)) == JAVA.apex
