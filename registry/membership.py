@@ -26,6 +26,7 @@ from registry.statement import holds, statement
 from registry.summary import KEEP, MARGIN, still_right
 from registry.wire import SVCB, name_to_wire
 
+LOOK_S = 60.0  # it looks at least so often whether something is due
 SPACING_S = 0.25  # between two summaries: the parent publishes each
 MOST_HELD = 16  # summaries whose outcome is open; beyond, nothing counts until one is confirmed
 
@@ -84,11 +85,13 @@ class Membership:
         self._stirred.clear()
         root = self._root()
         now = self._clock.monotonic()
-        wanted = bool(root) and self._wanted(root)
+        if not root:  # what it knew may be lost: the parent keeps what it holds, flagged once the lease is over
+            return LOOK_S
+        wanted = self._wanted(root)
         if now >= self._not_before and (wanted or now >= self._renew_at):
             await self._attempt(root, wanted)
-        due = max(self._not_before, 0.0 if bool(root) and self._wanted(root) else self._renew_at)
-        return max(0.0, due - self._clock.monotonic())
+        due = max(self._not_before, 0.0 if self._wanted(root) else self._renew_at)
+        return min(max(0.0, due - self._clock.monotonic()), LOOK_S)
 
     async def _attempt(self, root: Sequence[CellRecord], wanted: bool) -> None:
         """Send a summary, or renew the lease; where that fails, again after a pause."""

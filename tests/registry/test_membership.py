@@ -249,8 +249,22 @@ async def test_nobody_covers_is_not_told_as_a_summary(tmp_path: Path) -> None:
     """A registry that has lost what it knew must not empty what its parent holds."""
     async with pair(tmp_path) as (parent, child):
         await publish(child.publisher, child.clock)
-        await child.membership.step()
+        assert await child.membership.step() > 0
         assert parent.sent == 0
+        await child.cover("north", region("r1", 1.0))
+        await settled(child)
+        child.close()
+        lost = Child(tmp_path / "lost", parent)
+        await publish(lost.publisher, lost.clock)
+        for _ in range(6):
+            lost.clock.advance(60.0)
+            assert await lost.membership.step() > 0
+        await publish(parent.publisher, parent.clock)
+        record = parent.record()
+        assert record is not None
+        assert record.lapsed
+        assert parent.sent == 1
+        lost.close()
 
 
 @pytest.mark.parametrize("seed", range(8))
