@@ -15,12 +15,13 @@ from gateway.candidates import Candidate
 from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
 from gateway.merge import Merge
+from gateway.path import Path
 from gateway.plan import Plan
 from gateway.question import Mode
 from gateway.resolution import Cell, Walk
 from regional.batch import Batch
 from regional.packet import Packet, identity_digest
-from registry.cell import Address, CellRecord, Naming
+from registry.cell import CellRecord, Naming
 from registry.record import decode_cell, encode_cell
 from registry.region import Region, squared_distances
 from registry.tree import build_tree
@@ -99,7 +100,7 @@ class Pool:
             self._packets[row] = Packet(
                 domain=NAMING.domain,
                 space8=bytes(8),
-                network=network,
+                network=NAMING.owner(network)[1],
                 node=node_of(row - self.first[network]),
                 seq=1,
                 t0=0.0,
@@ -145,10 +146,13 @@ class Simulated:
             for region in cluster(holder.fingerprints, list(holder.actions))
         ]
         self.regions = len(self.leaves)
-        d = holders[0].fingerprints.shape[1]
-        index = sorted({action for record in self.leaves for action in record.region.counts})
-        self.cells: dict[Address, Cell] = {}
+        self.cells: dict[Path, Cell] = {}
         self.bytes = 0
+        self._plant(holders[0].fingerprints.shape[1])
+
+    def _plant(self, d: int) -> None:
+        """Build the cells over the leaves."""
+        index = sorted({action for record in self.leaves for action in record.region.counts})
         for address, records in build_tree(self.leaves).items():
             wire = encode_cell(records, NAMING, GENERATION, index)
             self.bytes += sum(map(len, wire))
@@ -165,12 +169,12 @@ class Simulated:
         per: str = "action",
         mode: Mode = "exact",
         broken: frozenset[str] = frozenset(),
-        unopened: frozenset[Address] = frozenset(),
+        unopened: frozenset[Path] = frozenset(),
     ) -> Asked:
         """One question. `broken` networks do not answer, `unopened` cells do not resolve."""
         point = query.astype(np.float64)
         arms = self.arms(per)
-        walk = Walk(point, arms)
+        walk = Walk(point, arms, naming=NAMING)
         merge = Merge(point, k, arms)
         plan = Plan(walk, merge, k, arms, mode)
         outcomes: dict[str, Outcome] = {}
@@ -230,5 +234,4 @@ class Simulated:
     def truth(self, query: Fingerprints, k: int, per: str = "action") -> list[tuple[str, bytes]]:
         """The same as (network, node)."""
         rows = [row for found in self.nearest(query, k, per).values() for row in found]
-        packets = [self.pool.packet(row) for row in rows]
-        return [(packet.network, packet.node) for packet in packets]
+        return [(self.pool.names[self.pool.owner[row]], self.pool.packet(row).node) for row in rows]

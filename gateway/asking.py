@@ -40,10 +40,10 @@ class Asking:
         return "action" if self.arms != ("",) else "all"
 
     def request(self, network: str, within: Mapping[str, float]) -> NearestRequest:
-        """What one network is asked."""
+        """What one network is asked. network: its name in the answer, its DNS name where it is of another registry."""
         return NearestRequest(
             domain=self.question.domain,
-            network=network,
+            network=self.naming.owner(network)[1],
             space=self.schema.space,
             fingerprint=self.fingerprint,
             k=self.question.k,

@@ -15,6 +15,7 @@ from gateway.disposition import Disposition, Outcome
 from gateway.expectation import Array
 from gateway.merge import RADIUS_SLACK
 from gateway.outlook import Standing
+from gateway.path import shown
 from gateway.resolution import Walk
 
 
@@ -23,7 +24,8 @@ class Missing:
     """Something that could have held neighbours and did not say: a network, or a cell that stayed closed.
 
     lower_bound: nothing in it is nearer. at_most: how many of the K it could have held, K for each arm of which it may
-    hold any; counts in regions decide nothing here, for deposits since may have made them too small.
+    hold any; counts in regions decide nothing here, for deposits since may have made them too small. reason: why a cell
+    could not be opened.
     """
 
     network: str | None
@@ -31,6 +33,7 @@ class Missing:
     disposition: str
     lower_bound: float
     at_most: int
+    reason: str | None = None
 
     def document(self) -> dict[str, object]:
         return {
@@ -39,6 +42,7 @@ class Missing:
             "disposition": self.disposition,
             "lower_bound": self.lower_bound,
             "at_most": self.at_most,
+            "reason": self.reason,
         }
 
 
@@ -110,14 +114,19 @@ def certify(
     within = radius * (1.0 - 2.0 * RADIUS_SLACK)
 
     def miss(
-        lower: Array, counts: Array, disposition: str, network: str | None = None, cell: str | None = None
+        lower: Array,
+        counts: Array,
+        disposition: str,
+        network: str | None = None,
+        cell: str | None = None,
+        reason: str | None = None,
     ) -> None:
         relevant = (counts > 0) & (lower <= radius)
         if not relevant.any():
             return
         np.minimum(within, np.where(relevant, lower, np.inf), out=within)
         at_most = k * int(relevant.sum())
-        missing.append(Missing(network, cell, disposition, float(lower[relevant].min()), at_most))
+        missing.append(Missing(network, cell, disposition, float(lower[relevant].min()), at_most, reason))
 
     for row, name in enumerate(standing.names):
         outcome = outcomes.get(name)
@@ -130,14 +139,14 @@ def certify(
             lower = np.maximum(standing.lower[row], reached)
             miss(lower, np.where(np.isfinite(reached), standing.counts[row], 0), "truncated", network=name)
     for closed in np.flatnonzero((walk.failed | walk.closed) & walk.reaches(radius).any(axis=1)).tolist():
-        address = walk.address(closed)
-        reason = "unresolved" if walk.failed[closed] else "unopened"
+        what = "unresolved" if walk.failed[closed] else "unopened"
         lower = np.full(len(arms), walk.lower[closed])
-        miss(lower, walk.counts[closed], reason, cell=".".join(map(str, reversed(address))))
+        miss(lower, walk.counts[closed], what, cell=shown(walk.path(closed)), reason=walk.reason(closed))
     if not walk.cells_opened:
         within[:] = 0.0
     if not walk.cells_opened and not nobody_covers:
-        missing.append(Missing(None, "", "unresolved" if () in walk.unresolved else "unopened", 0.0, k * len(arms)))
+        why = walk.unresolved.get(())
+        missing.append(Missing(None, "", "unopened" if why is None else "unresolved", 0.0, k * len(arms), why))
     per = {arm: (float(r) if np.isfinite(r) else None) for arm, r in zip(arms, within, strict=True)}
     least = float(within.min()) if len(within) else np.inf
     return Certificate(

@@ -43,18 +43,22 @@ class Fanout:
     async def prepare(self, network: str) -> None:
         """Have a network's endpoints and a connection at hand; what goes wrong, the asking will find."""
         with suppress(KindredError):
-            kept = await self._resolver.network(self._naming, network, self._deadline.remaining())
+            naming, name = self._naming.owner(network)
+            kept = await self._resolver.network(naming, name, self._deadline.remaining())
             for endpoint in kept.value.endpoints[:1]:
                 await self._client.prepare(endpoint, self._deadline.remaining())
 
-    async def ask(self, request: NearestRequest, lapsed: bool) -> Answered:
-        """Ask the network that `request` names; replicas in their order of priority, the next when one fails."""
-        network = request.network
+    async def ask(self, network: str, request: NearestRequest, lapsed: bool) -> Answered:
+        """Ask the network that `request` names; replicas in their order of priority, the next when one fails.
+
+        network: its name in the answer, which is its DNS name where it is published by another registry.
+        """
         started = self._deadline.elapsed()
         serial, issued = 0, 0.0
         reply: NearestReply | None = None
         try:
-            kept = await self._resolver.network(self._naming, network, self._deadline.remaining())
+            naming, name = self._naming.owner(network)
+            kept = await self._resolver.network(naming, name, self._deadline.remaining())
             info = kept.value
             serial, issued = info.text.serial, info.text.issued
             reply = await self._first(info.endpoints, request)

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from gateway.answer import Answer
 from gateway.asking import Asking, understand
 from gateway.cache import Cache
@@ -21,10 +23,12 @@ from gateway.deadline import Deadline
 from gateway.fanout import Fanout
 from gateway.journey import Journey
 from gateway.question import Question
-from gateway.resolver import Resolver
+from gateway.resolution import Walk
+from gateway.resolver import Resolver, Tree
+from gateway.trees import Trees
 from regional.client import NetworkClient
 from regional.connections import Connections
-from registry.cell import Address, Naming
+from registry.cell import Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import LookupFailed, UnknownName
 from registry.fingerprint import check_space
@@ -88,9 +92,10 @@ class Federation:
         deadline = self._deadline(question)
         journey = await self._journey(asking, deadline)
         await journey.run()
-        if journey.generation_gone and deadline.remaining():
+        if journey.gone and deadline.remaining():
             # The apex that was kept speaks of a generation that the registry has dropped since (it was restarted).
-            self.resolver.forget_tree(asking.naming)
+            for naming in journey.gone:
+                self.resolver.forget_tree(naming)
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
@@ -116,6 +121,7 @@ class Federation:
             "apex": asking.naming.apex,
             "generation": journey.tree.apex.generation,
             "serial": journey.tree.serial,
+            "registries": journey.trees.document(),
             "cells": cells,
             "forecast": journey.forecast.document(),
             "networks": [
@@ -132,20 +138,9 @@ class Federation:
     async def networks(self, domain: str, timeout_s: float = 10.0) -> list[dict[str, object]]:
         """Every network of a domain, found by walking the whole tree."""
         naming = self.naming(domain)
-        tree = await self.resolver.tree(naming, timeout_s)
-        frontier: list[Address] = [()] if tree.apex.generation else []
-        names: set[str] = set()
-        while frontier:
-            cells = await asyncio.gather(*(self.resolver.cell(tree, address, timeout_s) for address in frontier))
-            frontier = []
-            for kept in cells:
-                for record in kept.value.records:
-                    if record.child is not None:
-                        frontier.append(record.child)
-                    elif record.network is not None:
-                        names.add(record.network)
+        names = await self._met(await self.resolver.tree(naming, timeout_s), timeout_s)
         order = sorted(names)
-        infos = await asyncio.gather(*(self.resolver.network(naming, name, timeout_s) for name in order))
+        infos = await asyncio.gather(*(self.resolver.network(*naming.owner(name), timeout_s) for name in order))
         return [
             {
                 "name": name,
@@ -160,6 +155,16 @@ class Federation:
             }
             for name, kept in zip(order, infos, strict=True)
         ]
+
+    async def _met(self, start: Tree, timeout_s: float) -> list[str]:
+        """The networks of a tree, and of the trees of registries that run parts of it; by name, or DNS name."""
+        trees = Trees(self.resolver, start, self.clock)
+        walk = Walk(np.zeros(start.apex.dimension), ("",), naming=start.naming)
+        everywhere = np.array([np.inf])
+        while start.apex.generation and (wanted := walk.wanted(everywhere)):
+            cells = await asyncio.gather(*(trees.cell(path, timeout_s) for path in wanted))
+            walk.opened([(path, kept.value) for path, kept in zip(wanted, cells, strict=True)])
+        return walk.networks
 
     def naming(self, domain: str) -> Naming:
         """The DNS names of a domain. Raises UnknownName."""

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.age import Ages
 from gateway.answer import Answer, Asked, WalkReport
 from gateway.arrivals import Arrivals
 from gateway.asking import Asking
@@ -25,12 +24,14 @@ from gateway.merge import Merge
 from gateway.neighbours import Neighbours
 from gateway.opinions import Heard, opinions
 from gateway.outlook import Standing
+from gateway.path import Path
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
 from gateway.resolution import Cell, Walk
 from gateway.resolver import Resolver, Tree
 from gateway.synthesis import cautions, synthesise
-from registry.cell import Address
+from gateway.trees import Trees
+from registry.cell import Naming
 from registry.clock import Clock
 from registry.errors import LookupFailed
 
@@ -42,10 +43,12 @@ WARNINGS = {
     "age-unknown": "The registry's records came through a cache that is not ours, unsigned: their age is not known.",
     "apart": "What was read of the registry may be of times further apart than it keeps what it replaces.",
     "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
+    "outside": "A registry that runs a part of the domain serves more than its parent has published of it: what lies "
+    "beyond is not covered, and was not relied upon.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
 
-Opened = tuple[Address, Kept[Cell] | LookupFailed]
+Opened = tuple[Path, Kept[Cell] | LookupFailed]
 
 
 class Journey:
@@ -56,18 +59,16 @@ class Journey:
     ) -> None:
         self._asking = asking
         self.tree = tree
-        self._resolver = resolver
         self._fanout = fanout
         self._deadline = deadline
         self._clock = clock
-        self._walk = Walk(asking.query, asking.arms, asking.actions)
+        self._walk = Walk(asking.query, asking.arms, asking.actions, tree.naming)
+        self._trees = Trees(resolver, tree, clock)
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
-        self._gone = False
-        self._ages = Ages()
-        self._ages.take(tree.naming.apex, tree.serial, tree.newest or self._now(), tree.apex.keep_s)
-        self._stale = tree.stale
+        self._gone: set[Naming] = set()
+        self._stale = False
         self._answered: dict[str, Answered] = {}
         self._truncated: dict[str, dict[str, float]] = {}
         self._within: dict[str, Mapping[str, float]] = {}
@@ -106,12 +107,12 @@ class Journey:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
         steps: list[dict[str, object]] = []
         while self.tree.apex.generation and (wanted := self._plan.next(soft=False).open):
-            found = await asyncio.gather(*(self._look_up(address) for address in wanted))
+            found = await asyncio.gather(*(self._look_up(path) for path in wanted))
             self._take_cells(found)
-            for address, looked in found:
+            for path, looked in found:
                 steps.append(
                     {
-                        "name": self.tree.naming.cell(self.tree.apex.generation, address),
+                        "name": self._trees.name(path),
                         "records": None if isinstance(looked, LookupFailed) else len(looked.value.records),
                         "reason": looked.detail if isinstance(looked, LookupFailed) else None,
                     }
@@ -119,14 +120,19 @@ class Journey:
         return steps
 
     @property
+    def trees(self) -> Trees:
+        """The registries that the walk has come to."""
+        return self._trees
+
+    @property
     def forecast(self) -> Forecast:
         """What asking would cost, once the walk is done."""
         return self._plan.forecast()
 
     @property
-    def generation_gone(self) -> bool:
-        """Whether a cell of the generation walked turned out not to exist any more."""
-        return self._gone
+    def gone(self) -> frozenset[Naming]:
+        """The registries whose generation, the one walked, turned out not to exist any more."""
+        return frozenset(self._gone)
 
     @property
     def standing(self) -> Standing:
@@ -161,6 +167,7 @@ class Journey:
             disposition = Disposition.LAPSED if name in self._walk.lapsed else Disposition.TIMED_OUT
             reason = f"no answer within {self._deadline.seconds * 1000:.0f} ms"
             outcomes[name] = Outcome(disposition, reason, round(self._deadline.seconds * 1000, 3))
+        lookups = self._lookups + self._trees.entered
         certificate = certify(
             walk=self._walk,
             standing=standing,
@@ -170,9 +177,9 @@ class Journey:
             arms=asking.arms,
             k=asking.question.k,
             nobody_covers=not self.tree.apex.generation,
-            as_of=self._ages.as_of,
-            stale=self._stale,
-            apart=self._ages.apart,
+            as_of=self._trees.ages.as_of,
+            stale=self._stale or self._trees.stale,
+            apart=self._trees.ages.apart,
             coverage=self._relied(),
         )
         return Answer(
@@ -190,9 +197,7 @@ class Journey:
             tied_at_k=self._merge.tied_at_k(),
             certificate=certificate,
             networks=self._networks(standing, outcomes, neighbours),
-            walk=WalkReport(
-                self.tree.apex.generation, self._walk.cells_opened, self._lookups, len(self._walk.networks)
-            ),
+            walk=WalkReport(self.tree.apex.generation, self._walk.cells_opened, lookups, len(self._walk.networks)),
             synthesis=synthesise(
                 columns,
                 outcomes={name: asking.schema.outcomes[name] for name in asking.outcomes},
@@ -217,46 +222,47 @@ class Journey:
                 if network not in self._prepared:
                     self._prepared[network] = asyncio.create_task(self._fanout.prepare(network))
             at_hand: list[Opened] = []
-            for address in steps.open:
-                looked = self._at_hand(address)
+            for path in steps.open:
+                looked = self._at_hand(path)
                 if looked is None:
-                    self._under_way.start(self._look_up(address))
+                    self._under_way.start(self._look_up(path))
                 else:
-                    at_hand.append((address, looked))
+                    at_hand.append((path, looked))
             if not at_hand:
                 return
             self._take_cells(at_hand)
 
-    def _at_hand(self, address: Address) -> Kept[Cell] | LookupFailed | None:
+    def _at_hand(self, path: Path) -> Kept[Cell] | LookupFailed | None:
         try:
-            return self._resolver.cached_cell(self.tree, address)
+            return self._trees.cached(path)
         except LookupFailed as error:
             return error
 
-    async def _look_up(self, address: Address) -> Opened:
+    async def _look_up(self, path: Path) -> Opened:
         self._lookups += 1
         try:
-            return address, await self._resolver.cell(self.tree, address, self._deadline.remaining())
+            return path, await self._trees.cell(path, self._deadline.remaining())
         except LookupFailed as error:
-            return address, error
+            return path, error
 
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
         self._within[ask.network] = ask.within
-        return await self._fanout.ask(self._asking.request(ask.network, ask.within), lapsed)
+        return await self._fanout.ask(ask.network, self._asking.request(ask.network, ask.within), lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
         opened = []
-        for address, looked in found:
-            self._plan.cell_done(address)
+        for path, looked in found:
+            self._plan.cell_done(path)
             if isinstance(looked, LookupFailed):
-                self._walk.could_not_open(address, looked.detail)
-                self._gone = self._gone or looked.where.get("rcode") == "NXDOMAIN"
+                self._walk.could_not_open(path, looked.detail)
+                naming = self._trees.naming(path)
+                if naming is not None and looked.where.get("rcode") == "NXDOMAIN":
+                    self._gone.add(naming)
             else:
-                newest = looked.newest or self._now()
-                self._ages.take(self.tree.naming.apex, looked.serial, newest, self.tree.apex.keep_s)
+                self._trees.read(path, looked)
                 self._stale = self._stale or looked.stale
-                opened.append((address, looked.value))
+                opened.append((path, looked.value))
         self._walk.opened(opened)
 
     def _take_answer(self, answered: Answered) -> None:
@@ -285,10 +291,6 @@ class Journey:
                 self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
                     arm: r for arm, r in reached.items() if arm not in within
                 }
-
-    def _now(self) -> int:
-        """The serial that nothing read by now can exceed: a server may have caught up after it told its own."""
-        return int(self._clock.now())
 
     def _relied(self) -> list[Relied]:
         return [
@@ -332,6 +334,8 @@ class Journey:
             codes.append("nobody-covers")
         if self._walk.lapsed & self._plan.asked:
             codes.append("lapsed")
+        if self._walk.outside:
+            codes.append("outside")
         if self._merge.tied_at_k():
             codes.append("ties")
         return [{"code": code, "text": WARNINGS[code]} for code in codes]

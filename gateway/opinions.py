@@ -28,7 +28,7 @@ class Heard:
 async def opinions(asking: Asking, fanout: Fanout, heard: Sequence[Heard]) -> dict[str, Neighbours]:
     """By network, its own K nearest of each action."""
     again = [each.answered.network for each in heard if not each.whole]
-    replies = await asyncio.gather(*(fanout.ask(asking.opinion(network), lapsed=False) for network in again))
+    replies = await asyncio.gather(*(fanout.ask(network, asking.opinion(network), lapsed=False) for network in again))
     said = [each.answered for each in heard if each.whole] + list(replies)
     batches = {each.network: each.reply.packets for each in said if each.reply is not None and len(each.reply.packets)}
     return {network: found for network in sorted(batches) if (found := _own(asking, network, batches)) is not None}

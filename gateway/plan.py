@@ -20,9 +20,9 @@ import numpy as np
 from gateway.expectation import Array, kth_bound
 from gateway.merge import Merge
 from gateway.outlook import Flags, Outlook, Standing
+from gateway.path import Path
 from gateway.question import Budget, Mode, Recall
 from gateway.resolution import Walk
-from registry.cell import Address
 
 WORTH_ASKING = 0.5  # expected neighbours from which a network is asked before others have answered
 SURE = 0.9  # what lies within this share of the expected K-th distance will be needed
@@ -40,7 +40,7 @@ class Ask:
 class Steps:
     """What to do now, all of it in parallel. soon: networks that will probably be asked after that."""
 
-    open: list[Address] = field(default_factory=list)
+    open: list[Path] = field(default_factory=list)
     ask: list[Ask] = field(default_factory=list)
     soon: list[str] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class Plan:
         self._k = k
         self._arms = tuple(arms)
         self._mode = mode
-        self._opening: set[Address] = set()
+        self._opening: set[Path] = set()
         self._asking: set[str] = set()
         self._asked: set[str] = set()
         self._answered: set[str] = set()
@@ -75,7 +75,7 @@ class Plan:
         self._seen: tuple[tuple[int, int, int], Outlook] | None = None
         self._stands: tuple[int, Standing] | None = None
 
-    def certain(self) -> list[Address]:
+    def certain(self) -> list[Path]:
         """Cells that will be opened, whatever the outlook: as far out as fewer than K packets can lie nearer.
 
         For one who has them at hand: they may be opened before `next` looks further.
@@ -143,7 +143,7 @@ class Plan:
         names = [self._walk.networks[row] for row in np.flatnonzero(chosen)]
         return [name for name in names if name not in self._asked]
 
-    def _to_open(self, horizon: Array) -> list[Address]:
+    def _to_open(self, horizon: Array) -> list[Path]:
         """Cells within the horizon that are not being opened yet; from now on they are."""
         cells = [cell for cell in self._walk.wanted(horizon) if cell not in self._opening]
         self._opening.update(cells)
@@ -156,9 +156,9 @@ class Plan:
         self._asking.update(ask.network for ask in steps.ask)
         self._asked.update(ask.network for ask in steps.ask)
 
-    def cell_done(self, address: Address) -> None:
+    def cell_done(self, path: Path) -> None:
         """The cell was opened or could not be; the walk knows which."""
-        self._opening.discard(address)
+        self._opening.discard(path)
 
     def network_done(self, network: str, answered: bool) -> None:
         """The network answered, and merge has what it said; or it failed, or what it said had to be dropped."""

@@ -47,6 +47,11 @@ class Resolver:
         kept = await self._cache.get(("apex", naming.apex), look_up, timeout_s)
         return Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale, kept.newest)
 
+    def cached_tree(self, naming: Naming) -> Tree | None:
+        """The same if it is in the cache. Raises LookupFailed for a failure still remembered."""
+        kept = self._cache.peek(("apex", naming.apex))
+        return None if kept is None else Tree(naming, cast(ApexText, kept.value), kept.serial, kept.stale)
+
     def cached_cell(self, tree: Tree, address: Address) -> Kept[Cell] | None:
         """The cell if it is in the cache. Raises LookupFailed for a failure still remembered."""
         return cast("Kept[Cell] | None", self._cache.peek(self._cell_key(tree, address)))
@@ -71,6 +76,10 @@ class Resolver:
 
         key = ("network", naming.network(name))
         return cast(Kept[NetworkInfo], await self._cache.get(key, look_up, timeout_s))
+
+    def servers(self, naming: Naming) -> tuple[str, ...]:
+        """Who answers for the domain's zone, host and port."""
+        return self._lookups.servers(naming)
 
     def forget_tree(self, naming: Naming) -> None:
         """The generation at hand turned out to be gone: ask for the apex anew next time."""

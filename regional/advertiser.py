@@ -5,37 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 from regional.network import Network
-from registry.client import Known
 from registry.clock import Clock
-from registry.coverage import Coverage, Renewal
-from registry.errors import Conflict, UnknownName
+from registry.coverage import Coverage
 from registry.keys import SigningKey
+from registry.lease import LEASE_S, Lease, Registry
 
-LEASE_S: Final = 120.0
-RENEWALS: Final = 3  # in the time of one lease, so that two may fail
 QUIET_S: Final = 0.5  # deposits come in bursts: wait for the end of one
 PATIENCE_S: Final = 5.0  # but no longer than this
-RETRY_S: Final = 0.5
-MAX_RETRY_S: Final = 30.0
 
 log = logging.getLogger(__name__)
-
-
-class Registry(Protocol):
-    """What an advertiser needs of a registry; `registry.client.RegistryClient` has it."""
-
-    async def put_coverage(self, network: str, document: Mapping[str, Any]) -> object:
-        """Returns when the coverage is published. Raises Conflict where its serial is not above the known one."""
-
-    async def put_lease(self, network: str, document: Mapping[str, Any]) -> object:
-        """Raises Conflict where the registry holds another coverage than the one that is renewed."""
-
-    async def network(self, name: str) -> Known:
-        """What the registry knows of this network."""
 
 
 class Advertiser:
@@ -54,19 +36,13 @@ class Advertiser:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._network = network
-        self._registry = registry
-        self._key = key
+        self._lease = Lease(registry, network.domain, network.name, key, clock, lease_s, chance)
         self._clock = clock
-        self._lease_s = lease_s
-        self._renew_s = lease_s / RENEWALS
         self._quiet_s = quiet_s
         self._patience_s = patience_s
-        self._chance = chance
         self._publish_at: float | None = clock.monotonic()  # at the start, whatever is held
         self._publish_by: float | None = None
         self._renew_at = float("inf")
-        self._issued = 0.0
-        self._failures = 0
 
     async def run(self) -> None:
         """Do what is due, for ever."""
@@ -97,10 +73,9 @@ class Advertiser:
         """Do the work; where it fails, again later, after a pause that doubles, with jitter."""
         try:
             await work()
-            self._failures = 0
+            self._lease.succeeded()
         except Exception as error:  # whatever it is: a network must not stay uncovered for it
-            pause = min(MAX_RETRY_S, RETRY_S * 2**self._failures) * (0.5 + 0.5 * self._chance())
-            self._failures = min(self._failures + 1, 16)
+            pause = self._lease.pause()
             log.warning("%s: %s failed, again in %.1f s: %s", self._network.name, work.__name__[1:], pause, error)
             again = self._clock.monotonic() + pause
             if self._publish_at is not None:
@@ -112,49 +87,33 @@ class Advertiser:
         network = self._network
         try:
             survey = await network.survey()
-            known = (await self._registry.network(network.name)).serial if network.published is None else 0
-            serial = max(network.last_serial, known) + 1
-            while True:
-                coverage = Coverage(
+
+            def make(serial: int, issued: float) -> Coverage:
+                return Coverage(
                     domain=network.domain,
                     network=network.name,
                     space=network.schema.space.hex(),
                     schema=network.schema.digest.hex(),
                     serial=serial,
-                    issued=self._issue(),
-                    lease_s=self._lease_s,
+                    issued=issued,
+                    lease_s=self._lease.lease_s,
                     packets=survey.packets,
                     uncovered=len(survey.uncovered),
                     regions=survey.regions,
                 )
-                document = await asyncio.to_thread(coverage.document, self._key)
-                try:
-                    await self._registry.put_coverage(network.name, document)
-                    break
-                except Conflict:
-                    known = (await self._registry.network(network.name)).serial
-                    if known < serial:  # it is not the serial that conflicts
-                        raise
-                    serial = known + 1
+
+            coverage, document, _ = await self._lease.cover(network.last_serial, make, ask=network.published is None)
             await network.adopt(survey, coverage, document)
         except BaseException:
             network.abandon()
             raise
         self._publish_at = self._publish_by = None
-        self._renew_at = self._clock.monotonic() + self._renew_s
-        log.info("%s: serial %d, %d regions over %d packets", network.name, serial, len(survey.regions), survey.packets)
+        self._renew_at = self._clock.monotonic() + self._lease.renew_s
+        regions = len(survey.regions)
+        log.info("%s: serial %d, %d regions over %d packets", network.name, coverage.serial, regions, survey.packets)
 
     async def _renew(self) -> None:
-        network = self._network
-        renewal = Renewal(network.domain, network.name, network.serial, self._issue(), self._lease_s)
-        try:
-            await self._registry.put_lease(network.name, renewal.document(self._key))
-        except (Conflict, UnknownName):
+        if await self._lease.renew(self._network.serial):
+            self._renew_at = self._clock.monotonic() + self._lease.renew_s
+        else:
             self._publish_at = self._clock.monotonic()  # the registry holds another coverage, or none
-            return
-        self._renew_at = self._clock.monotonic() + self._renew_s
-
-    def _issue(self) -> float:
-        """Now, or just after the last time if the clock went back: the registry takes only what is newer."""
-        self._issued = max(self._clock.now(), self._issued + 0.001)
-        return self._issued

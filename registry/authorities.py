@@ -69,6 +69,11 @@ class Authorities:
                 rcode="TIMEOUT",
             ) from None
 
+    def servers(self, zone: str) -> tuple[str, ...]:
+        """See `registry.source.Source`."""
+        found = self._zones.get((name_to_wire(zone), False))
+        return () if found is None else tuple(f"{server.host}:{server.port}" for server in found.servers)
+
     async def close(self) -> None:
         """Close all connections; questions under way fail."""
         seeking = list(self._seeking.values())

@@ -20,14 +20,17 @@ MAX_RECORDS = 64  # BIND refuses zones with over 100 records in a set
 
 @dataclass(frozen=True, slots=True)
 class CellRecord:
-    """One region of a cell: an inner one points to a child cell, a leaf one to the network that holds it.
+    """One region of a cell: an inner one points to a child cell, or to the apex of another registry that runs this
+    part of the domain; a leaf one to the network that holds it.
 
-    Exactly one of `child` and `network` is set. `lapsed`: the lease of (one of) the networks behind it is over.
+    Exactly one of `child`, `network` and `apex` is set; `apex` is an absolute name. `lapsed`: the lease of (one of)
+    the members behind it is over.
     """
 
     region: Region
     child: Address | None = None
     network: str | None = None
+    apex: str | None = None
     lapsed: bool = False
 
 
@@ -55,6 +58,31 @@ class Naming:
     def network(self, network: str) -> str:
         """The name of a network: its endpoints (URI) and its key and serial (TXT)."""
         return f"{network}.net.{self.apex}"
+
+    def beyond(self, apex: str) -> Naming:
+        """The names of the same domain at another registry, whose apex this is: the domain under another origin.
+
+        Raises LookupFailed where it is no such name, or this registry's own.
+
+        >>> Naming("crash.vehicles", "kindred.internal.").beyond("crash.vehicles.asia.kindred.internal.").origin
+        'asia.kindred.internal.'
+        """
+        lowered = apex.lower()
+        origin = lowered.removeprefix(self.domain + ".")
+        if origin in (lowered, "", "."):
+            raise LookupFailed(f"{apex!r:.120} is not {self.domain} under another origin", name=apex[:255])
+        if origin == self.origin:
+            raise LookupFailed(f"a cell of {self.apex} points to its own apex: a referral to itself", name=lowered)
+        return Naming(self.domain, origin)
+
+    def owner(self, network: str) -> tuple[Naming, str]:
+        """Where a network is published, and its name there. `network`: its name here, or its DNS name elsewhere.
+
+        >>> Naming("rice", "kindred.internal.").owner("java.net.rice.asia.kindred.internal.")
+        (Naming(domain='rice', origin='asia.kindred.internal.'), 'java')
+        """
+        name, net, apex = network.partition(".net.")
+        return (self.beyond(apex), name) if net else (self, network)
 
     def target(self, name: str) -> tuple[int, Address] | str:
         """What an SVCB target names: (generation, address) of a cell, or a network.

@@ -61,6 +61,10 @@ class Copies:
         """Take the zones, and keep them current until `close`."""
         self._keepers = [asyncio.create_task(self._keep(held)) for held in self._held.values()]
 
+    def servers(self, zone: str) -> tuple[str, ...]:  # noqa: ARG002 - one for all
+        """See `registry.source.Source`."""
+        return (f"{self._host}:{self._port}",)
+
     async def close(self) -> None:
         """End the transfers."""
         for keeper in self._keepers:

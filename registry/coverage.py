@@ -27,6 +27,9 @@ DomainName = Annotated[
     str,
     Field(max_length=120, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"),
 ]
+ApexName = Annotated[
+    str, Field(max_length=254, pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+$")
+]  # absolute, with its final dot
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -61,6 +64,7 @@ class _CoverageDocument(_Document):
     packets: Annotated[int, Field(ge=0)]
     uncovered: Annotated[int, Field(ge=0)]
     regions: Annotated[list[_RegionDocument], Field(max_length=MAX_REGIONS)]
+    apex: ApexName | None = None
     signer: str
     sig: str
 
@@ -78,7 +82,10 @@ class _RenewalDocument(_Document):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """A network's regions. space and schema are hex digests; issued is seconds since the epoch."""
+    """A network's regions. space and schema are hex digests; issued is seconds since the epoch.
+
+    apex: where the regions sum up what another registry serves, the apex of its domain.
+    """
 
     domain: str
     network: str
@@ -90,6 +97,7 @@ class Coverage:
     packets: int
     uncovered: int
     regions: tuple[Region, ...]
+    apex: str | None = None
 
     def document(self, key: SigningKey) -> dict[str, Any]:
         """The signed JSON document."""
@@ -118,6 +126,7 @@ class Coverage:
                     }
                     for region in self.regions
                 ],
+                **({} if self.apex is None else {"apex": self.apex}),
             },
             key,
         )
@@ -171,6 +180,7 @@ class Coverage:
             packets=parsed.packets,
             uncovered=parsed.uncovered,
             regions=regions,
+            apex=parsed.apex,
         )
 
 

@@ -319,17 +319,22 @@ class Press:
             current=current,
             networks=networks,
             schema_url=self.domain.schema_url,
+            parent=self.domain.parent,
             keep_s=int(self._keep_s),
             top=self._top,
         )
 
     def _leaf(self, name: str, region: Region, lapsed: bool) -> CellRecord:
-        """What stands for a region of a member."""
+        """What stands for a region of a member: a registry's points to the apex that is granted to it."""
+        grant = self._members[name].grant
+        if grant is not None:
+            return CellRecord(region, apex=grant.apex, lapsed=lapsed)
         return CellRecord(region, network=name, lapsed=lapsed)
 
     def _target(self, name: str) -> str:
         """What a member's records point to: they are one another's in the tree."""
-        return name
+        grant = self._members[name].grant
+        return name if grant is None else grant.apex
 
     def _leaves(self, held: Mapping[str, Held]) -> list[CellRecord]:
         return [
@@ -359,7 +364,7 @@ class Press:
     def _capacity(self, leaves: Sequence[CellRecord]) -> int:
         """How many records fit a new cell: an inner one is at most as long as a leaf one with every count."""
         longest_id = max(leaves, key=lambda leaf: len(leaf.region.id.encode()))
-        longest_name = max(leaves, key=lambda leaf: len(leaf.network or ""))
+        longest_name = max(leaves, key=lambda leaf: len(leaf.network or leaf.apex or ""))
         length = max(
             len(encode_cell([leaf], self._naming, 1, self.domain.schema.actions)[0])
             for leaf in (longest_id, longest_name)

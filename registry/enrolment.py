@@ -31,6 +31,7 @@ from registry.errors import (
     RegionError,
     UnknownName,
 )
+from registry.grant import Grant, check_grant, check_target
 from registry.holding import Holding
 from registry.journal import Entry, Journal
 from registry.keys import verify_document
@@ -47,23 +48,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A network that the operator has admitted. key: 32 bytes, Ed25519. endpoints: URIs, the preferred one first."""
+    """A network that the operator has admitted, or a registry. key: 32 bytes, Ed25519. endpoints: URIs, the preferred
+    one first. grant: what a registry may claim; None for a network.
+    """
 
     name: str
     domain: str
     key: bytes
     endpoints: tuple[str, ...]
     engine: str
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DomainEntry:
-    """A domain that the registry serves. min_cohort: packets per region at least; None = as the schema says."""
+    """A domain that the registry serves. min_cohort: packets per region at least; None = as the schema says.
+
+    parent: the apex of the registry in whose tree this one is a part, if it is.
+    """
 
     name: str
     schema: Schema
     schema_url: str | None = None
     min_cohort: int | None = None
+    parent: str | None = None
 
     @property
     def least(self) -> int:
@@ -92,6 +100,8 @@ class Enrolment:
                 raise ConfigError(f"two networks are enrolled as {member.name!r}; one of them needs another name")
             if member.domain not in self.domains:
                 raise ConfigError(f"network {member.name}: its domain {member.domain!r} is not served here")
+            others = {other.name: other.grant for other in self.members.values()}
+            check_grant(member.name, member.grant, Naming(member.domain, origin), others)
             self.members[member.name] = member
             if member.name in self._entries:
                 self._take_up(member, self._entries[member.name])
@@ -141,6 +151,7 @@ class Enrolment:
         signed = _signed(document, member)
         coverage = Coverage.from_document(signed, self.domains[member.domain].schema.dimension)
         self._check_grant(member, coverage)
+        check_target(member.name, member.grant, coverage)
         self._check_space(member, coverage)
         self._check_cohorts(member, coverage)
         self._check_geometry(member, coverage)
@@ -272,6 +283,7 @@ class Enrolment:
             held = replace(held, renewal_sig=entry.renewal["sig"])
         try:
             verify_document(document, member.key)
+            check_target(member.name, member.grant, coverage)
             self._check_cohorts(member, coverage)
             if served is not coverage:
                 raise RegionError(f"it counts actions that {domain.name} has no more")

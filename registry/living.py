@@ -354,7 +354,7 @@ class LivingTree:
 
 def owner(record: CellRecord) -> str:
     """Whose region a leaf record shows: what it points to."""
-    return record.network or ""
+    return record.network or record.apex or ""
 
 
 def _renamed(record: CellRecord, place: Callable[[Address], Address]) -> CellRecord:

@@ -49,6 +49,10 @@ class Lookups:
     def __init__(self, source: Source) -> None:
         self._source = source
 
+    def servers(self, naming: Naming) -> tuple[str, ...]:
+        """Who answers for the domain's zone, host and port."""
+        return self._source.servers(naming.apex)
+
     async def apex(self, naming: Naming, timeout_s: float) -> Looked[ApexText]:
         """What the domain's apex says; no newer than the serial that it says itself, whenever it was signed."""
         found = await self._source.find(naming.apex, question(naming.apex, TXT), timeout_s)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from registry.cell import MAX_DEPTH, Address, CellRecord, Naming
+from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import LookupFailed, RegionError
 from registry.quantise import TOP, Array, Codes, ball, box, lower, upper, variance, variances
 from registry.region import Region
-from registry.wire import MAX_NAME, labels_to_text, name_to_wire
+from registry.wire import MAX_NAME, labels_to_text, name_to_wire, skip_name
 
 PRIORITY = 1
 REGION_ID, COUNTS, CENTRE, RADIUS, BOX, VARIANCE, FLAGS = range(65280, 65287)  # private use, RFC 9460 section 14.3.2
@@ -140,8 +140,10 @@ def _parameter(key: int, value: bytes) -> bytes:
 
 
 def _target_of(record: CellRecord, naming: Naming, generation: int) -> bytes:
-    if (record.child is None) == (record.network is None):
-        raise RegionError(f"region {record.region.id}: a record points to a child or to a network, one of them")
+    if [record.child, record.network, record.apex].count(None) != 2:
+        raise RegionError(f"region {record.region.id}: a record points to a child, a network or an apex, one of them")
+    if record.apex is not None:
+        return name_to_wire(naming.beyond(record.apex).apex)
     if record.network is not None:
         return name_to_wire(naming.network(record.network))
     return cell_labels(record.child or ()) + name_to_wire(naming.cell(generation, ()))
@@ -195,6 +197,8 @@ def decode_cell(
     """
     if not rdatas:
         return ()
+    if len(rdatas) > MAX_RECORDS:
+        raise LookupFailed(f"a cell of {naming.apex} has {len(rdatas)} records; at most {MAX_RECORDS} may be")
     try:
         fields = [_Fields(rdata, naming, generation, actions, d) for rdata in rdatas]
     except (struct.error, IndexError, UnicodeDecodeError):
@@ -215,6 +219,7 @@ def decode_cell(
             Region(field.id, field.counts, centre, field.numbers[0], low, high, spread_of, field.numbers[3]),
             field.child,
             field.network,
+            field.apex,
             field.lapsed,
         )
         for field, centre, low, high, spread_of in zip(fields, centres, lo, hi, var, strict=True)
@@ -239,17 +244,23 @@ class _Fields:
     numbers: radius, box scale, variance scale, spread. codes: d lo, d hi, d variance codes.
     """
 
-    __slots__ = ("centre", "child", "codes", "counts", "id", "lapsed", "network", "numbers")
+    __slots__ = ("apex", "centre", "child", "codes", "counts", "id", "lapsed", "network", "numbers")
 
     def __init__(self, rdata: bytes, naming: Naming, generation: int, actions: Sequence[str], d: int) -> None:
+        if rdata[:2] != _PRIORITY:
+            raise LookupFailed(f"a cell record of {naming.apex} is not of priority 1")
         apex = name_to_wire(naming.apex)
-        start = rdata.find(apex, 2)
+        start = rdata.find(apex, 2, 2 + MAX_NAME)
         if start < 0:  # a carrier may have changed the case
-            start = rdata.lower().find(apex, 2)
-        if not 2 <= start < 2 + MAX_NAME or rdata[:2] != _PRIORITY:
-            raise LookupFailed(f"a cell record of {naming.apex} points nowhere within it, or is not of priority 1")
-        self.child, self.network = _target(naming, generation, rdata[2:start])
-        name, position = _value(rdata, start + len(apex), REGION_ID)
+            start = rdata[: 2 + MAX_NAME].lower().find(apex, 2)
+        self.child = self.network = self.apex = None
+        if start > 2:
+            self.child, self.network = _target(naming, generation, rdata[2:start])
+            position = start + len(apex)
+        else:
+            position = _end_of_name(rdata)
+            self.apex = _apex(naming, rdata[2:position])
+        name, position = _value(rdata, position, REGION_ID)
         self.id = name.decode("utf-8")
         counts, position = _value(rdata, position, COUNTS)
         self.counts = _read_counts(counts, actions)
@@ -269,6 +280,13 @@ class _Fields:
         self.numbers = _FOUR_FLOATS.unpack(radius + faces[:4] + var[:4] + var[-4:])
         self.codes = faces[4:] + var[4:-4]
         self.lapsed = flags[0] == FLAG_LAPSED
+
+
+def _end_of_name(rdata: bytes) -> int:
+    try:
+        return skip_name(rdata, 2)
+    except ValueError:
+        raise LookupFailed("a cell record's target is no name") from None
 
 
 def _value(rdata: bytes, position: int, key: int) -> tuple[bytes, int]:
@@ -300,6 +318,11 @@ def _target(naming: Naming, generation: int, labels: bytes) -> tuple[Address | N
     if name_to_wire(naming.cell(found, address)) != labels.lower() + name_to_wire(naming.apex):
         raise LookupFailed("a cell's name has leading zeros")
     return address, None
+
+
+@lru_cache(maxsize=1024)
+def _apex(naming: Naming, name: bytes) -> str:
+    return naming.beyond(f"{labels_to_text(name[:-1])}.").apex
 
 
 def _read_varints(data: bytes) -> list[int]:

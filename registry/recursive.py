@@ -41,6 +41,10 @@ class Recursive:
             raise LookupFailed(f"{self._channel} did not answer within {timeout_s:.3f} s", rcode="TIMEOUT") from None
         return Found(found.rdatas, found.ttl, UNKNOWN, found.signatures)
 
+    def servers(self, zone: str) -> tuple[str, ...]:  # noqa: ARG002 - one for all
+        """See `registry.source.Source`."""
+        return (f"{self._channel.host}:{self._channel.port}",)
+
     async def close(self) -> None:
         """Close the connection; questions under way fail."""
         self._channel.close()

@@ -6,7 +6,7 @@ A coverage is answered only after it is published, so that the network may call 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from registry.enrolment import Enrolment, Member
 from registry.errors import Unavailable
 from registry.jsontext import loads
 from registry.keys import public_text
+from registry.membership import Membership
 from registry.problem import problems
 from registry.publisher import Publisher
 from registry.reply import healthz, json_response, readiness
@@ -30,14 +31,20 @@ ENROLMENT = web.AppKey("enrolment", Enrolment)
 PUBLISHER = web.AppKey("publisher", Publisher)
 CLOCK = web.AppKey("clock", Clock)
 BODY_TIMEOUT = web.AppKey("body_timeout", float)
+MEMBERSHIPS = web.AppKey("memberships", Mapping[str, Membership])
 
 
 def registry_app(
-    enrolment: Enrolment, publisher: Publisher, clock: Clock, body_timeout_s: float = BODY_TIMEOUT_S
+    enrolment: Enrolment,
+    publisher: Publisher,
+    clock: Clock,
+    body_timeout_s: float = BODY_TIMEOUT_S,
+    memberships: Sequence[Membership] = (),
 ) -> web.Application:
-    """The application. It keeps the publisher running for as long as it runs itself."""
+    """The application. It keeps the publisher and the memberships running for as long as it runs itself."""
     app = web.Application(middlewares=[problems])
     app[ENROLMENT], app[PUBLISHER], app[CLOCK], app[BODY_TIMEOUT] = enrolment, publisher, clock, body_timeout_s
+    app[MEMBERSHIPS] = {each.domain: each for each in memberships}
     app.cleanup_ctx.append(_publishing)
     app.add_routes(
         [
@@ -55,10 +62,12 @@ def registry_app(
 
 
 async def _publishing(app: web.Application) -> AsyncIterator[None]:
-    task = asyncio.create_task(app[PUBLISHER].run())
+    work = [app[PUBLISHER].run(), *(membership.run() for membership in app[MEMBERSHIPS].values())]
+    tasks = [asyncio.create_task(each) for each in work]
     yield
-    task.cancel()
-    await asyncio.wait([task])
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def _body(request: web.Request, limit: int) -> Any:
@@ -77,6 +86,9 @@ async def _cover(request: web.Request) -> web.Response:
     try:
         async with asyncio.timeout(PUBLISH_TIMEOUT_S):
             published = await publisher.published(name, serial)
+            membership = request.app[MEMBERSHIPS].get(enrolment.member(name).domain)
+            if membership is not None:
+                published = max(published, await membership.covered())
     except TimeoutError:
         raise Unavailable(f"serial {serial} of {name} is kept, but not published yet; send it again") from None
     return json_response({"serial": serial, "published": published})
@@ -172,5 +184,10 @@ async def _schema(request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    """Ready when every domain is published as it should be."""
-    return readiness(request.app[PUBLISHER].troubles())
+    """Ready when every domain is published as it should be, here and by its parent."""
+    parents = {
+        f"{domain} at its parent": each.trouble
+        for domain, each in request.app[MEMBERSHIPS].items()
+        if each.trouble is not None
+    }
+    return readiness({**request.app[PUBLISHER].troubles(), **parents})

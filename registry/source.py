@@ -43,3 +43,6 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """End what is under way."""
+
+    def servers(self, zone: str) -> tuple[str, ...]:
+        """Who answers for the zone at `zone`, host and port, where it has been asked for."""

@@ -22,8 +22,9 @@ class ApexText:
     """A domain: which generation of its tree is current, and what its fingerprints mean.
 
     generation: 0 where nothing has been published yet. space, schema: SHA-256 digests (32 octets).
-    actions: in the order that counts in cell records refer to. serial: the zone's as the registry published it, which
-    a server that signs replaces by its own in the SOA; None where an older registry does not say it. keep_s: how old a
+    actions: in the order that counts in cell records refer to. parent: the apex of the registry in whose tree this
+    one runs a part of the domain, where there is one. serial: the zone's as the registry published it, which a server
+    that signs replaces by its own in the SOA; None where an older registry does not say it. keep_s: how old a
     version of the zone may be that certainty rests on, as what it says is kept so long in its place; None where
     nothing ever changes in place.
     """
@@ -34,6 +35,7 @@ class ApexText:
     dimension: int
     actions: tuple[str, ...]
     schema_url: str | None = None
+    parent: str | None = None
     keep_s: int | None = None
     serial: int | None = None
 
@@ -41,6 +43,7 @@ class ApexText:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
         keep = [] if self.keep_s is None else [f"keep={self.keep_s}"]
         url = [] if self.schema_url is None else [f"schema-url={self.schema_url}"]
+        parent = [] if self.parent is None else [f"parent={self.parent}"]
         serial = [] if self.serial is None else [serial_string(self.serial).decode()]
         return _strings(
             [
@@ -51,6 +54,7 @@ class ApexText:
                 f"d={self.dimension}",
                 *keep,
                 *url,
+                *parent,
                 *serial,
                 *(f"action={action}" for action in self.actions),
             ]
@@ -67,6 +71,7 @@ class ApexText:
             dimension=fields.integer("d"),
             actions=tuple(fields.repeated),
             schema_url=fields.optional("schema-url"),
+            parent=fields.optional("parent"),
             keep_s=None if fields.optional("keep") is None else fields.integer("keep"),
             serial=None if fields.optional("serial") is None else fields.integer("serial"),
         )

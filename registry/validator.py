@@ -56,6 +56,10 @@ class Validator:
         except TimeoutError:
             raise LookupFailed(f"no validated answer within {timeout_s:.3f} s", rcode="TIMEOUT") from None
 
+    def servers(self, zone: str) -> tuple[str, ...]:
+        """See `registry.source.Source`."""
+        return self._source.servers(zone)
+
     async def close(self) -> None:
         """Close the source."""
         seeking = list(self._seeking.values())

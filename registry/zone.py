@@ -51,7 +51,8 @@ class Publication:
 
     generations: complete trees by number, each with a root cell; `current` is among them, or 0 where there are
     none. A generation's mapping is never changed after it has been published. networks: by name. keep_s: see ApexText.
-    top: the registry's topmost zone, which names its name server; None: the origin.
+    parent: the apex in whose tree this is a part, if it is. top: the registry's topmost zone, which names its name
+    server; None: the origin.
     """
 
     naming: Naming
@@ -63,6 +64,7 @@ class Publication:
     current: int
     networks: Mapping[str, NetworkEntry]
     schema_url: str | None = None
+    parent: str | None = None
     keep_s: int | None = None
     top: str | None = None
 
@@ -76,6 +78,7 @@ class Publication:
             dimension=self.dimension,
             actions=self.actions,
             schema_url=self.schema_url,
+            parent=self.parent,
             keep_s=self.keep_s,
         )
 

@@ -9,11 +9,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("registry", "regional", "gateway")
 PURE = (
     "registry/schema.py", "registry/feature.py", "registry/fingerprint.py", "registry/region.py", "registry/cell.py",
-    "registry/tree.py", "registry/living.py", "registry/zone.py", "registry/delta.py",
+    "registry/tree.py", "registry/living.py", "registry/statement.py", "registry/cut.py", "registry/zone.py",
+    "registry/delta.py",
     "registry/record.py", "registry/responder.py", "registry/delegation.py", "registry/message.py",
     "registry/dating.py", "registry/zonecopy.py", "registry/signature.py",
     "regional/packet.py", "regional/clustering.py",
-    "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
+    "gateway/path.py", "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
     "gateway/certificate.py", "gateway/age.py", "gateway/synthesis.py", "gateway/kernel.py",
     "gateway/kaplan_meier.py", "gateway/balance.py", "gateway/corroboration.py", "gateway/random_effects.py",
     "gateway/candidates.py", "regional/cohort.py",

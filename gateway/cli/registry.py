@@ -7,16 +7,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.cli.members import members, memberships
 from gateway.cli.running import add_attached, serving, until_signal
-from gateway.config import FederationConfig, NetworkConfig
+from gateway.config import FederationConfig
 from registry.catalog import catalog_zone
 from registry.clock import Clock, SystemClock
 from registry.edge import DsFile, Edge
-from registry.enrolment import DomainEntry, Enrolment, Member
-from registry.errors import ConfigError
+from registry.enrolment import DomainEntry, Enrolment
 from registry.history import History
 from registry.journal import Journal
-from registry.keys import public_from_text
 from registry.limiter import Limiter
 from registry.nameserver import NameServer
 from registry.notify import Notifier
@@ -48,6 +47,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
             schema=schema,
             schema_url=f"http://{section.http}/v1/domains/{name}/schema",
             min_cohort=config.domains[name].min_cohort,
+            parent=f"{name}.{section.parents[name].origin}" if name in section.parents else None,
         )
         for name, schema in config.schemas().items()
         if name in config.served
@@ -65,8 +65,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
     journal = Journal(config.data_dir / "registry")
     history = History(config.data_dir / "registry" / "history")
     try:
-        members = [_member(config, each) for each in config.networks.values()]
-        enrolment = Enrolment(domains, members, journal, clock, section.origin)
+        enrolment = Enrolment(domains, members(config), journal, clock, section.origin)
         times = PublisherTimes(coalesce_s=section.coalesce)
         publisher = Publisher(
             enrolment,
@@ -91,7 +90,8 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         try:
             async with (
                 _notifying(config, publisher, catalog, clock),
-                serving(registry_app(enrolment, publisher, clock), section.http),
+                memberships(config, enrolment, publisher, clock) as parents,
+                serving(registry_app(enrolment, publisher, clock, memberships=parents), section.http),
             ):
                 yield publisher
         finally:
@@ -133,19 +133,3 @@ async def _first_publication(publisher: Publisher) -> None:
     while wait_s > 0:
         await asyncio.sleep(wait_s)  # the clock has to pass the last serial
         wait_s = await publisher.tick()
-
-
-def _member(config: FederationConfig, network: NetworkConfig) -> Member:
-    """The operator's word on a network: its key is in federation.yaml, or in data_dir/keys/NAME.pub."""
-    text = network.key
-    if text is None:
-        path = config.data_dir / "keys" / f"{network.name}.pub"
-        try:
-            text = path.read_text("ascii")
-        except OSError:
-            raise ConfigError(
-                f"{config.file}: networks.{network.name}: no public key; start it once with `kindred up`, "
-                f"or give `key:`, or put it in {path}"
-            ) from None
-    key = public_from_text(text)
-    return Member(network.name, network.domain, key, (network.endpoint,), network.engine.kind)

@@ -126,7 +126,12 @@ def _show_balance(pair: Mapping[str, Any], console: Console) -> None:
 
 def show_walk(walked: Mapping[str, Any], console: Console) -> None:
     """The cells opened, then the networks in the order in which they promise neighbours."""
-    console.print(f";; apex {walked['apex']} generation {walked['generation']} serial {walked['serial']}")
+    for registry in walked["registries"]:
+        console.print(
+            f";; apex {registry['apex']} generation {registry['generation']} serial {registry['serial']}"
+            f" from {', '.join(registry['servers'])}",
+            highlight=False,
+        )
     for cell in walked["cells"][:SHOWN_CELLS]:
         what = f"{cell['records']} records" if cell["records"] is not None else f"unresolved: {cell['reason']}"
         console.print(f"{cell['name']:<60} SVCB  {what}", highlight=False)

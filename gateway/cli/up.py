@@ -126,10 +126,12 @@ class Processes:
 
 
 def make_keys(config: FederationConfig) -> None:
-    """A key for every network and every transfer that has none yet; for one machine, where one is everybody."""
-    for network in config.networks.values():
-        path = config.data_dir / "keys" / network.name
-        if network.key is None and not path.exists():
+    """A key for every network, every transfer, and this registry as a member of others; for one machine, where one is
+    everybody."""
+    own = [network.name for network in config.networks.values() if network.key is None]
+    for name in (*own, *(parent.name for parent in config.registry.parents.values())):
+        path = config.data_dir / "keys" / name
+        if not path.exists():
             SigningKey.create(path)
     for path in config.secret_files():
         if not path.exists():

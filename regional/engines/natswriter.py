@@ -2,7 +2,7 @@
 
 The revision that NATS compares is the whole stream's, not the key's: in a cluster, servers before 2.10 compare a key's
 with what is applied, not with what is under way, and several writers of one key at once are all told that they were
-first (docs/decisions/012). Of the messages of one group, each names the id of the one before it too, so that where one
+first (docs/decisions/013). Of the messages of one group, each names the id of the one before it too, so that where one
 is overtaken, those behind it are refused as well.
 """
 

@@ -49,6 +49,18 @@ def test_what_is_delegated_is_known_but_not_served(tmp_path: Path) -> None:
     assert asia.servers == {"ns.asia.kindred.internal.": ("127.0.0.3", "::1"), "ns.example.net.": ()}
 
 
+def test_the_shipped_registries() -> None:
+    found = {path.stem: FederationConfig.from_yaml(path) for path in (ROOT / "examples" / "registries").glob("*.yaml")}
+    assert {name: config.served for name, config in found.items()} == {
+        "root": ["rice.agriculture"],
+        "medicine": ["icu.medicine"],
+        "vehicles": ["crash.vehicles"],
+        "asia": ["rice.agriculture"],
+    }
+    for config in found.values():
+        assert all(network.data is not None and network.data.is_file() for network in config.networks.values())
+
+
 def test_a_registry_of_one_zone_serves_what_is_below_it(tmp_path: Path) -> None:
     text = GOOD[: GOOD.index("  delegations")] + "  zone: vehicles\n" + GOOD[GOOD.index("domains:") :]
     assert read(tmp_path, text).served == ["crash.vehicles"]

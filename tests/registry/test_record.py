@@ -127,6 +127,13 @@ def joined(head: bytes, parameters: dict[int, bytes]) -> bytes:
     return head + b"".join(struct.pack("!HH", key, len(value)) + value for key, value in parameters.items())
 
 
+def test_a_cell_of_more_records_than_may_be_is_refused() -> None:
+    wire = [encode(CellRecord(region(id=f"r{i}"), network="n"), NAMING, 17, ACTIONS) for i in range(101)]
+    assert len(decode_cell(wire[:64], NAMING, 17, ACTIONS, 3)) == 64
+    with pytest.raises(LookupFailed, match="101 records; at most 64"):
+        decode_cell(wire, NAMING, 17, ACTIONS, 3)
+
+
 GOOD = encode(CellRecord(region(), network="psu-02"), NAMING, 17, ACTIONS)
 
 

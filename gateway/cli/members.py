@@ -1,0 +1,73 @@
+"""Whom the registry of a `federation.yaml` admits, and of whom it is a member itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import numpy as np
+
+from gateway.config import FederationConfig
+from registry.cell import Naming
+from registry.client import RegistryClient
+from registry.clock import Clock
+from registry.enrolment import Enrolment, Member
+from registry.errors import ConfigError
+from registry.fingerprint import encode
+from registry.grant import Ball, Grant
+from registry.keys import SigningKey, public_from_text
+from registry.lease import Lease
+from registry.membership import Membership
+from registry.publisher import Publisher
+
+
+def members(config: FederationConfig) -> list[Member]:
+    """Networks, and registries that run parts of a domain: the operator's word on each.
+
+    Their keys are in federation.yaml, or in data_dir/keys/NAME.pub. Raises ConfigError, SituationError (a bound).
+    """
+    admitted = [
+        Member(name, each.domain, _key(config, f"networks.{name}", name, each.key), (each.endpoint,), each.engine.kind)
+        for name, each in config.networks.items()
+    ]
+    for name, section in config.registry.subtrees.items():
+        ball = None
+        if section.within is not None:
+            centre = encode(config.schemas()[section.domain], section.within.situation).astype(np.float64)
+            ball = Ball(centre, section.within.radius)
+        key = _key(config, f"registry.subtrees.{name}", name, section.key)
+        grant = Grant(f"{section.domain}.{section.origin}", ball)
+        admitted.append(Member(name, section.domain, key, (), "registry", grant))
+    return admitted
+
+
+@asynccontextmanager
+async def memberships(
+    config: FederationConfig, enrolment: Enrolment, publisher: Publisher, clock: Clock
+) -> AsyncIterator[list[Membership]]:
+    """What keeps this registry a member of its parents, for as long as the context lasts; its keys are in
+    data_dir/keys/NAME."""
+    section = config.registry
+    async with aiohttp.ClientSession() as session:
+        found = []
+        for domain, parent in section.parents.items():
+            key = SigningKey.from_file(config.data_dir / "keys" / parent.name)
+            client = RegistryClient(session, f"http://{parent.registry}")
+            lease = Lease(client, domain, parent.name, key, clock, section.lease)
+            naming = Naming(domain, section.origin)
+            found.append(Membership(parent.name, naming, enrolment, publisher, lease, clock))
+        yield found
+
+
+def _key(config: FederationConfig, place: str, name: str, text: str | None) -> bytes:
+    if text is None:
+        path = config.data_dir / "keys" / f"{name}.pub"
+        try:
+            text = path.read_text("ascii")
+        except OSError:
+            raise ConfigError(
+                f"{config.file}: {place}: no public key; start it once with `kindred up`, "
+                f"or give `key:`, or put it in {path}"
+            ) from None
+    return public_from_text(text)
