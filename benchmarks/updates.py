@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.grown import GENERATION, NAMING, Grown
 from regional.clustering import regions_of
-from registry.cell import Address
+from registry.cell import Address, CellRecord
 from registry.delta import Record
 from registry.living import LivingTree, Room
 from registry.record import encode_cell
@@ -45,7 +45,7 @@ def updates(grown: Grown, networks: int) -> list[Update]:
         own[rows] = np.array(packets[(number + 1) % len(packets)])[rows]
         regions = regions_of(own, [""] * len(own), min_cohort=1)[0]
         began = time.process_time()
-        tree.cover(f"n{number}", regions, lapsed=False)
+        tree.cover(f"n{number}", [CellRecord(region, network=f"n{number}") for region in regions])
         cells, records = _changes(tree)
         seconds = time.process_time() - began
         tree.publish(now)

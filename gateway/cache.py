@@ -40,7 +40,7 @@ MAX_PREFETCHES = 64  # of those, under way
 class Kept(Generic[Value]):
     """A value with the zone serial that it is at least as new as (0: not known). stale: its time to live is over.
 
-    newest: the serial that it is at most as new as; 0: as `serial`.
+    newest: the serial that it is at most as new as; 0: not known.
     """
 
     value: Value

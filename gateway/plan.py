@@ -107,7 +107,7 @@ class Plan:
                 return steps
             chosen = self._choose(outlook, promise, radius)
         self._ask(steps, chosen, radius)
-        if self._mode == "exact":
+        if not isinstance(self._mode, Budget):
             steps.soon = self._not_asked(self._free(np.minimum(radius, outlook.reach / SURE)))
         return steps
 

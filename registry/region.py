@@ -111,6 +111,11 @@ class Bounds:
             hi=np.array([region.hi for region in regions], dtype=np.float64),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Bounds]) -> Bounds:
+        """All regions of the parts, in order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
+
     def lower(self, query: Vector) -> Vector:
         """(m,): no packet of region i is nearer to query (d,) than this; 0 where the query may be inside."""
         offset = self.centre - query

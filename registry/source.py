@@ -18,7 +18,7 @@ class Found:
 
     dating: what says so, where whoever answered has the zone itself.
     serial: it is at least as new as the zone was under this serial (seconds since the epoch); 0: not known.
-    newest: and no newer than under this one; 0: than `serial`, but for what is published within seconds.
+    newest: and no newer than under this one; 0: that is not known, it may be as new as the time of reading.
     stale: beyond its time, for the carrier cannot reach whoever has newer.
     """
 

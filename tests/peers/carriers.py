@@ -38,7 +38,7 @@ async def signed_by_knot(config: FederationConfig, home: Path) -> AsyncIterator[
     secret = (config.data_dir / "keys" / "transfer.tsig").read_text().strip()
     primary = f"127.0.0.1@{config.registry.dns.port}"
     words = {"SECRET": secret, "PRIMARY": primary, "ORIGIN": ORIGIN.removesuffix(".")}
-    port = int(config.registry.secondaries["knot"].notify.rpartition(":")[2])
+    port = config.registry.secondaries["knot"].notify.port
     knot = Peer("knot", "knot-signer.conf", home / "knot", words, port)
     async with serving(knot):
         zones = [f"{domain}.{ORIGIN}" for domain in config.domains]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cbor2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regional.batch import Batch
@@ -109,6 +109,7 @@ def test_what_is_kept_must_be_a_packet() -> None:
         batch.packet(0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_many_at_once_read_as_each_alone(data: st.DataObject) -> None:
     """Octets of one packet changed, which may make it longer or shorter than it says: the others are not touched."""
