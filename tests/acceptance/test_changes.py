@@ -272,6 +272,7 @@ async def test_a_restarted_registry_goes_on_with_its_tree(kindred: Federated, tr
     await kindred.registry.stop()
     await kindred.registry.start()
     knows(kindred, {key: entry for key, entry in before.items() if key[0] != "apex"})
+    await until(lambda: whole(kindred))
     again = await check_whole(kindred, truth)
     assert again["walk"]["generation"] == answer["walk"]["generation"]
     assert again["walk"]["lookups"] == 0
