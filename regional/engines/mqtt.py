@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import aiomqtt
 import cbor2
@@ -19,28 +19,13 @@ import cbor2
 from regional.engine import MAX_K, Change, Limits, Told, Watch
 from regional.engines.address import EngineAddress
 from regional.engines.backing import NEVER, PATIENCE_S, Placed, end, seq_of
+from regional.engines.mqttaccount import Account, Held, Way, newest, read_counts
 from regional.engines.mqttlink import AT_ONCE, Arrived, MqttLink, with_seq
 from registry.errors import ConfigError, KindredError, Unavailable
 
-UNSAVED_S: Final = 60.0  # what a broker may not have saved yet; its autosave_interval must be shorter
 _COUNT_S: Final = 0.05  # between counts
 _PAUSE_S: Final = 0.1
 _SHORT_S: Final = 2.0  # how long fewer packets than were counted may be there
-
-
-class _Held(NamedTuple):
-    bucket: int
-    seq: int
-    packet: bytes
-
-
-class _Way:
-    """A put under way. disturbed: something else was told of the node meanwhile, maybe after it."""
-
-    def __init__(self, packet: bytes) -> None:
-        self.packet = packet
-        self.disturbed = True  # until it is sent
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class MqttBacking:
@@ -56,15 +41,12 @@ class MqttBacking:
         self._root = f"kindred/{address.name}/"
         self._version = ""
         self._prefix = self._root
-        self._held: dict[bytes, _Held] = {}
-        self._counts: Counter[int] = Counter()  # packets by bucket
+        self._account = Account()
         self._counted: dict[int, int] = {}  # as published
-        self._under_way: dict[bytes, _Way] = {}
-        self._unsaved: dict[bytes, tuple[float, _Held]] = {}  # and when we learned of it
+        self._under_way: dict[bytes, Way] = {}
         self._notes: dict[str, bytes] = {}  # those that this front knows
         self._complete = asyncio.Event()  # set while a watch tells what comes
         self._watches = 0
-        self._recounted = asyncio.Event()
         self._client: aiomqtt.Client | None = None
         self._joined = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -126,7 +108,7 @@ class MqttBacking:
         for _ in range(int(_SHORT_S / _PAUSE_S)):
             found = await self._retained(f"{self._prefix}{number:04d}/+")
             counts = await self._retained(f"{self._root}counts/{self._version}")
-            least = _read_counts(counts[0].payload).get(number, 0) if counts else 0
+            least = read_counts(counts[0].payload).get(number, 0) if counts else 0
             if len(found) >= least:
                 return [each.payload for each in found]
             await asyncio.sleep(_PAUSE_S)
@@ -144,8 +126,8 @@ class MqttBacking:
                     changes = []
                     for message in heard.messages:
                         if message.topic == topics[1]:
-                            self._counted = _read_counts(message.payload)
-                            self._recounted.set()
+                            self._counted = read_counts(message.payload)
+                            self._account.changed.set()
                         elif (change := self._change(message)) is not None:
                             changes.append(change)
                             if complete:
@@ -189,22 +171,22 @@ class MqttBacking:
 
     async def _put(self, placed: Placed) -> int:
         await self._ready(placed.node)
-        held = self._held.get(placed.node)
+        held = self._account.held.get(placed.node)
         if held is not None and held.seq >= placed.seq:
             return held.seq
         bucket = placed.bucket if placed.bucket is not None else held.bucket if held is not None else 0
-        now = _Held(bucket, placed.seq, placed.packet)
-        way = self._under_way[placed.node] = _Way(placed.packet)
+        now = Held(bucket, placed.seq, placed.packet)
+        way = self._under_way[placed.node] = Way(placed.packet)
         try:
             while way.disturbed:
                 way.disturbed = False
                 await self._publish(self._topic(bucket, placed.node), placed.packet)
-                other = self._held.get(placed.node)
+                other = self._account.held.get(placed.node)
                 if other is not None and other.seq >= now.seq:
                     break
                 if other is not None and other is not held and other.bucket != bucket:
                     await self._publish(self._topic(other.bucket, placed.node), b"", now.seq - 1)
-            self._hold(placed.node, now)
+            self._account.hold(placed.node, now)
             if held is not None and held.bucket != bucket:
                 await self._publish_counts()
                 await self._publish(self._topic(held.bucket, placed.node), b"", placed.seq - 1)
@@ -215,10 +197,10 @@ class MqttBacking:
 
     async def _forget(self, node: bytes, most: int) -> bool:
         await self._ready(node)
-        held = self._held.get(node)
+        held = self._account.held.get(node)
         if held is None or held.seq > most:
             return False
-        self._drop(node)
+        self._account.drop(node)
         await self._publish_counts()  # first: fewer than were counted would be an error
         await self._publish(self._topic(held.bucket, node), b"", most)
         return True
@@ -235,7 +217,7 @@ class MqttBacking:
 
     def _note(self, change: Change, gone_up_to: int | None) -> None:
         """Keep the account of what came; put back what an older message has replaced or taken away."""
-        held = self._held.get(change.node)
+        held = self._account.held.get(change.node)
         way = self._under_way.get(change.node)
         if way is not None and change.packet != way.packet:
             way.disturbed = True
@@ -244,15 +226,15 @@ class MqttBacking:
                 if gone_up_to is not None and gone_up_to < held.seq:
                     self._mend(change.node, held)
                 elif way is None:
-                    self._drop(change.node)
+                    self._account.drop(change.node)
             return
         seq = seq_of(change.packet)
         if held is None or seq > held.seq:
-            self._hold(change.node, _Held(change.bucket, seq, change.packet))
+            self._account.hold(change.node, Held(change.bucket, seq, change.packet))
         elif seq < held.seq:
             self._mend(change.node, held, change)
 
-    def _mend(self, node: bytes, held: _Held, older: Change | None = None) -> None:
+    def _mend(self, node: bytes, held: Held, older: Change | None = None) -> None:
         async def mend() -> None:
             with suppress(KindredError):
                 if older is not None and older.bucket != held.bucket:
@@ -264,47 +246,25 @@ class MqttBacking:
         self._mending.add(task)
         task.add_done_callback(self._mending.discard)
 
-    def _hold(self, node: bytes, now: _Held) -> None:
-        held = self._held.get(node)
-        if held is None or now.seq > held.seq:
-            self._drop(node)
-            self._held[node] = now
-            self._unsaved[node] = asyncio.get_running_loop().time(), now
-            self._counts[now.bucket] += 1
-            self._recounted.set()
-
-    def _drop(self, node: bytes) -> None:
-        held = self._held.pop(node, None)
-        self._unsaved.pop(node, None)
-        if held is not None:
-            self._counts[held.bucket] -= 1
-            self._recounted.set()
-
     async def _compare(self, found: Mapping[tuple[int, bytes], bytes]) -> None:
         """Take what the broker has for what is held; see that it is all; put back what it had not saved."""
-        held: dict[bytes, _Held] = {}
-        for (bucket, node), packet in found.items():
-            seq = seq_of(packet)
-            if node not in held or seq > held[node].seq:
-                held[node] = _Held(bucket, seq, packet)
-        now = asyncio.get_running_loop().time()
-        self._unsaved = {n: (at, each) for n, (at, each) in self._unsaved.items() if now - at < UNSAVED_S}
-        lost = [(n, each) for n, (_, each) in self._unsaved.items() if n not in held or held[n].seq < each.seq]
-        await asyncio.gather(*(self._publish(self._topic(each.bucket, n), each.packet) for n, each in lost))
+        held = newest(found)
+        lost = self._account.lost(held)
+        await asyncio.gather(*(self._publish(self._topic(each.bucket, n), each.packet) for n, each in lost.items()))
         held.update(lost)
         for name, value in tuple(self._notes.items()):
             if not await self._retained(f"{self._root}notes/{name}"):
                 await self._publish(f"{self._root}notes/{name}", value)
-        places = Counter(bucket for bucket, _ in {*found, *((each.bucket, node) for node, each in lost)})
+        places = Counter(bucket for bucket, _ in {*found, *((each.bucket, node) for node, each in lost.items())})
         short = sum(places[bucket] < n for bucket, n in self._counted.items())
-        knew = bool(self._held) and self._held.keys() <= held.keys()  # counts of before a broker's death may be back
+        known = self._account.held.keys()
+        knew = bool(known) and known <= held.keys()  # counts of before a broker's death may be back
         if short and not knew:
             raise Unavailable(f"{self._where}: fewer packets came than were counted, in {short} buckets")
-        self._held, self._counts = held, Counter(each.bucket for each in held.values())
+        self._account.replace(held)
         for (bucket, node), packet in found.items():
             if held[node].bucket != bucket:
                 self._mend(node, held[node], Change(bucket, node, packet))
-        self._recounted.set()
         self._complete.set()
 
     # ---- the broker --------------------------------------------------------------------------------------------
@@ -312,15 +272,15 @@ class MqttBacking:
     async def _count(self) -> None:
         """Publish how many packets each bucket holds, whenever that is not what is published."""
         while True:
-            await self._recounted.wait()
-            self._recounted.clear()
+            await self._account.changed.wait()
+            self._account.changed.clear()
             await asyncio.sleep(_COUNT_S)
-            if self._complete.is_set() and +self._counts != self._counted:
+            if self._complete.is_set() and +self._account.counts != self._counted:
                 with suppress(KindredError):
                     await self._publish_counts()
 
     async def _publish_counts(self) -> None:
-        await self._publish(f"{self._root}counts/{self._version}", cbor2.dumps(dict(+self._counts)))
+        await self._publish(f"{self._root}counts/{self._version}", cbor2.dumps(dict(+self._account.counts)))
 
     async def _stay_connected(self) -> None:
         """The connection that publishes."""
@@ -374,12 +334,3 @@ class MqttBacking:
 
     def _topic(self, bucket: int, node: bytes) -> str:
         return f"{self._prefix}{bucket:04d}/{node.hex()}"
-
-
-def _read_counts(payload: bytes) -> dict[int, int]:
-    """Packets by bucket, as a front counted them; nothing for what is no count."""
-    try:
-        found = cbor2.loads(payload)
-        return {int(bucket): int(n) for bucket, n in found.items()}
-    except (cbor2.CBORError, ValueError, TypeError, AttributeError):
-        return {}

@@ -77,11 +77,11 @@ class NatsBacking:
 
     async def put(self, packets: Sequence[Placed]) -> list[int]:
         """Store packets, each if its seq is above what is held."""
-        return list(await asyncio.gather(*(self._writer.put(*each) for each in packets)))
+        return await self._writer.put(packets)
 
     async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Forget packets; a mark of each stays."""
-        return list(await asyncio.gather(*(self._writer.forget(node, most) for node, most in nodes)))
+        return await self._writer.forget(nodes)
 
     async def get(self, node: bytes) -> bytes | None:
         """The packet of a node, from the leader."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-from regional.engines.backing import NEVER, end
+from regional.engines.backing import NEVER, Placed, end
 from regional.engines.natslink import NatsLink
 from registry.errors import KindredError, StorageFull, Unavailable
 
@@ -70,14 +70,16 @@ class NatsWriter:
         self._others = False
         self._task: asyncio.Task[None] | None = None
 
-    async def put(self, bucket: int | None, node: bytes, seq: int, packet: bytes) -> int:
-        """Store a packet; the seq that was held, or NEVER. Raises StorageFull or Unavailable."""
-        return await self._do(_Job(bucket, node, seq, packet, asyncio.get_running_loop().create_future()))
+    async def put(self, packets: Sequence[Placed]) -> list[int]:
+        """Store packets; for each the seq that was held, or NEVER. Raises StorageFull or Unavailable."""
+        loop = asyncio.get_running_loop()
+        return await self._do([_Job(*each, loop.create_future()) for each in packets])
 
-    async def forget(self, node: bytes, most: int) -> bool:
-        """Take a packet away unless its seq is above `most`; whether there was one."""
-        job = _Job(None, node, most, None, asyncio.get_running_loop().create_future())
-        return await self._do(job) != NEVER
+    async def forget(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Take packets away, each unless its seq is above the one named; which there were."""
+        loop = asyncio.get_running_loop()
+        held = await self._do([_Job(None, node, most, None, loop.create_future()) for node, most in nodes])
+        return [each != NEVER for each in held]
 
     def hear(self, revision: int, bucket: int, node: bytes, seq: int | None) -> None:
         """Take in a message of the stream; seq: None where it takes the node out of the bucket."""
@@ -106,14 +108,14 @@ class NatsWriter:
         if task is not None:
             await end(task)
 
-    async def _do(self, job: _Job) -> int:
-        self._jobs.append(job)
+    async def _do(self, jobs: Sequence[_Job]) -> list[int]:
+        self._jobs.extend(jobs)
         self._stirred.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
             async with asyncio.timeout(self._patience_s):
-                return await job.done
+                return list(await asyncio.gather(*(job.done for job in jobs)))
         except TimeoutError:
             raise Unavailable(f"{self._link.where} has not acknowledged it in time; deposit it again") from None
 
