@@ -63,7 +63,7 @@ def run(report: Report) -> None:
 async def measure(report: Report) -> None:
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        async with running(home, FEDERATION) as config, AsyncExitStack() as stack:
+        async with running(home, FEDERATION) as (config, _), AsyncExitStack() as stack:
             knot, _ = await stack.enter_async_context(signed_by_knot(config, home))
             [peer] = await stack.enter_async_context(serving(unbound(home, knot.port)))
             dns = str(config.registry.dns)

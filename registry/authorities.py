@@ -99,14 +99,19 @@ class Authorities:
 
     async def _ask(self, zone: _Zone, asked: bytes, server: Channel) -> Found:
         soa, text = question_of(zone.apex, SOA), question_of(zone.apex, TXT)
-        authority, said, answer = await server.ask(asked, dated=(soa, text))
+        itself = asked == text  # what says how new it is need not wait for others that say it
+        authority, said, *answers = await server.ask(
+            *([] if itself else [asked]), dated=(soa, text), anew=text if itself else None
+        )
         try:
             dated = dating(zone.apex, records(authority, soa, authoritative=True), _if_any(said, text))
         except (ValueError, struct.error) as error:
             raise LookupFailed(
                 f"{server} has no usable serial of {shown(zone.apex)}: {error}", rcode="GARBAGE"
             ) from None
-        found = records(answer, asked, authoritative=True)
+        if itself:
+            answers = [said] if dated.rtype == TXT else await server.ask(asked)
+        found = records(answers[0], asked, authoritative=True)
         return Found(found.rdatas, found.ttl, dated.serial, found.signatures, dating=dated)
 
     async def _zone(self, target: bytes, enclosing: bool, detours: int) -> _Zone:

@@ -38,11 +38,11 @@ class Channel:
         """Whether the server failed just now, and not for the first time."""
         return self._not_before > self._clock.monotonic()
 
-    async def ask(self, *asked: bytes, dated: Sequence[bytes] = ()) -> list[bytes]:
+    async def ask(self, *asked: bytes, dated: Sequence[bytes] = (), anew: bytes | None = None) -> list[bytes]:
         """The answers to question sections: first to those of `dated`, then, asked for once these are here, the others.
 
-        Those of `dated` may be up to SERIAL_AGE_S old, but are always this connection's. Raises LookupFailed
-        (UNREACHABLE). Cancelled, as by a timeout, it gives up a connection that has long been silent.
+        Those of `dated` but for `anew` may be up to SERIAL_AGE_S old, but are always this connection's. Raises
+        LookupFailed (UNREACHABLE). Cancelled, as by a timeout, it gives up a connection that has long been silent.
         """
         if self.rests:
             raise self.unreachable(f"it failed {self._failures} times, the last one just now")
@@ -51,7 +51,7 @@ class Channel:
             for _ in range(_TRIES):
                 connection = await self._connected()
                 try:
-                    before = [connection.dated(each) for each in dated]
+                    before = [connection.dated(each, each == anew) for each in dated]
                     answers = [await asyncio.shield(each) for each in before]
                     answers += [await connection.answer(each) for each in asked]
                 except ConnectionError:
@@ -171,11 +171,11 @@ class _Connection(asyncio.Protocol):
         finally:
             answer.cancel()
 
-    def dated(self, asked: bytes) -> asyncio.Future[bytes]:
-        """The same, asked for no longer than SERIAL_AGE_S ago; others may wait for it too."""
+    def dated(self, asked: bytes, anew: bool) -> asyncio.Future[bytes]:
+        """The same, asked for now, or no longer than SERIAL_AGE_S ago; others may wait for it too."""
         now = self._clock.monotonic()
         sent, answer = self._dated.get(asked, (now, None))
-        if answer is None or now - sent > SERIAL_AGE_S or answer.cancelled():
+        if anew or answer is None or now - sent > SERIAL_AGE_S or answer.cancelled():
             answer = self._send(asked)
             self._dated[asked] = now, answer
         return answer

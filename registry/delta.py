@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry.names import Branch, Names, Node
+from registry.rrset import taken_apart
 from registry.wire import SOA, name_to_wire
 from registry.zone import Zone
 
@@ -43,11 +44,9 @@ def between(before: Zone, after: Zone) -> Delta:
         if old is not new:
             for labels, left, come in _changed(old, new):
                 owner = labels + apex
-                gone, fresh = _pairs(left), _pairs(come)
-                removed += [
-                    (owner, rtype, ttl, rdata) for rtype, ttl, rdata in gone if (rtype, ttl, rdata) not in fresh
-                ]
-                added += [(owner, rtype, ttl, rdata) for rtype, ttl, rdata in fresh if (rtype, ttl, rdata) not in gone]
+                gone, fresh = _rendered(left), _rendered(come)
+                removed += [_record(owner, each) for each in gone if each not in fresh]
+                added += [_record(owner, each) for each in fresh if each not in gone]
     return Delta(before.apex, before.serial, after.serial, before.soa, after.soa, tuple(removed), tuple(added))
 
 
@@ -59,5 +58,11 @@ def _changed(old: Branch, new: Branch) -> Iterator[tuple[bytes, Node, Node]]:
             yield labels, left, come
 
 
-def _pairs(node: Node) -> dict[tuple[int, int, bytes], None]:
-    return {(each.rtype, ttl, rdata): None for each in node if each.rtype != SOA for ttl, rdata in each.rdatas()}
+def _rendered(node: Node) -> dict[bytes, None]:
+    """The records as answers carry them: most are in both versions, and need not be taken apart."""
+    return dict.fromkeys(record for each in node if each.rtype != SOA for record in each.records())
+
+
+def _record(owner: bytes, rendered: bytes) -> Record:
+    rtype, ttl, rdata = taken_apart(rendered)
+    return owner, rtype, ttl, rdata

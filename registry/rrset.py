@@ -10,6 +10,7 @@ from typing import NamedTuple
 from registry.wire import AAAA, IN, QUESTION_POINTER, A, name_to_wire
 
 _FIXED = struct.Struct("!HHIH")  # type, class, TTL, RDLENGTH (RFC 1035 section 4.1.3)
+_HEAD = 2 + _FIXED.size  # octets before the RDATA, the owner being a pointer
 _SOA_NUMBERS = struct.Struct("!IIIII")
 _URI_NUMBERS = struct.Struct("!HH")
 
@@ -21,14 +22,25 @@ class RRset(NamedTuple):
     n: int
     wire: bytes
 
+    def records(self) -> Iterator[bytes]:
+        """Each record as in `wire`."""
+        wire, start = self.wire, 0
+        while start < len(wire):
+            end = start + _HEAD + (wire[start + _HEAD - 2] << 8 | wire[start + _HEAD - 1])
+            yield wire[start:end]
+            start = end
+
     def rdatas(self) -> Iterator[tuple[int, bytes]]:
         """TTL and RDATA of each record."""
-        position = 0
-        while position < len(self.wire):
-            _, _, ttl, length = _FIXED.unpack_from(self.wire, position + 2)
-            position += 2 + _FIXED.size
-            yield ttl, self.wire[position : position + length]
-            position += length
+        for record in self.records():
+            _, ttl, rdata = taken_apart(record)
+            yield ttl, rdata
+
+
+def taken_apart(record: bytes) -> tuple[int, int, bytes]:
+    """Type, TTL and RDATA of one of `RRset.records`."""
+    rtype, _, ttl, _ = _FIXED.unpack_from(record, 2)
+    return rtype, ttl, record[_HEAD:]
 
 
 def fixed(rtype: int, ttl: int, rdata: bytes) -> bytes:

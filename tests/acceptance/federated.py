@@ -6,8 +6,6 @@ import asyncio
 import gzip
 import io
 import json
-import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -24,25 +22,13 @@ from gateway.cli.up import make_keys
 from gateway.config import FederationConfig
 from gateway.federation import Federation
 from gateway.service import gateway_app
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "examples" / "data"
 LONGEST_WAIT_S = 20.0
 
 Document = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port that UDP and TCP can both have, outside the range from which connections take theirs."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def write_slice(name: str, home: Path, every: int) -> Path:

@@ -13,8 +13,9 @@ import orjson
 import pytest
 
 from gateway.cli.main import main
-from tests.acceptance.federated import ROOT, Federated, free_port, situation, write_config, write_slice
+from tests.acceptance.federated import ROOT, Federated, situation, write_config, write_slice
 from tests.acceptance.truth import Truth, places
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

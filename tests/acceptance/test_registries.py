@@ -23,9 +23,10 @@ from regional.connections import Connections
 from regional.packet import Packet, node_text
 from registry.cell import Naming
 from registry.keys import SigningKey
-from tests.acceptance.federated import ROOT, Federated, Role, federated, free_port, situation, until, write_slice
+from tests.acceptance.federated import ROOT, Federated, Role, federated, situation, until, write_slice
 from tests.acceptance.test_cli import kindred_command
 from tests.acceptance.truth import Truth, places
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.federated import free_port
+from tests.ports import free_port
 
 PATIENCE_S = 30.0
 

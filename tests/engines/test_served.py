@@ -17,10 +17,11 @@ from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
 from regional.packet import Packet
 from registry.errors import ConfigError, NotGranted, Unavailable
-from tests.acceptance.federated import free_port, until
+from tests.acceptance.federated import until
 from tests.engines.kinds import HOME, SERVED, D, Served
 from tests.engines.packets import brute_force, fill, many, packet, pair, questions, tombstone
 from tests.engines.test_suite import PARTED, kept, origin
+from tests.ports import free_port
 
 HURRY_S = 0.7
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from registry.zone import Zone
 from registry.zonefile import zone_lines
+from tests.ports import free_port
 
 PACKAGES = {"nsd": "nsd", "knotd": "knot", "named": "bind9", "dnsperf": "dnsperf"}
 STARTS_WITHIN_S = 20.0
@@ -40,19 +40,6 @@ def program(name: str) -> str:
             pytest.fail(hint)
         pytest.skip(hint)
     return found
-
-
-def free_port() -> int:
-    """A port that UDP and TCP can both have, outside the range from which connections take theirs."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def write_zones(home: Path, zones: Iterable[Zone]) -> dict[str, Path]:

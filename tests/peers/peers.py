@@ -19,7 +19,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from tests.peers.primary import free_port
+from tests.ports import free_port
 
 SHIPPED = Path(__file__).parent.parent.parent / "examples" / "peers"
 PACKAGES = {

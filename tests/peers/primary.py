@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +24,7 @@ from registry.coverage import Coverage
 from registry.keys import SigningKey
 from registry.region import Region
 from registry.schema import Schema
+from tests.ports import free_port
 
 ORIGIN = "kindred.internal."
 NETWORKS = {"north": "crash.vehicles", "south": "crash.vehicles", "west": "drives"}
@@ -42,19 +41,6 @@ _SCHEMA = {
     "features": {"width": _FEATURE, "height": _FEATURE},
     "outcomes": {"death": {"kind": "binary", "label": "death", "horizon": "30d"}},
 }
-
-
-def free_port() -> int:
-    """A port that UDP and TCP can both have, outside the range from which connections take theirs."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class RunningPrimary:

@@ -11,7 +11,7 @@ import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zone_server import Edit, ZoneServer, free_port, zone_of
+from zone_server import Edit, ZoneServer, zone_of
 
 from registry.authorities import MAX_CHANNELS, Authorities
 from registry.clock import ManualClock, SystemClock
@@ -19,6 +19,7 @@ from registry.delegation import accept, is_under, shown
 from registry.errors import LookupFailed
 from registry.message import Referral, question
 from registry.wire import DS, TXT, name_to_wire
+from tests.ports import free_port
 
 ORIGIN = "kindred.internal."
 APEX = "crash.vehicles.kindred.internal."

@@ -130,12 +130,25 @@ async def test_questions_share_a_connection_and_a_serial(registry: Registry, loo
 
 
 async def test_a_serial_is_asked_anew_once_it_is_old(registry: Registry, lookups: Lookups) -> None:
-    assert (await lookups.apex(NAMING, TIMEOUT_S)).serial == SERIAL
+    async def serial() -> int:
+        return (await lookups.cell(NAMING, 17, (1,), ACTIONS, D, TIMEOUT_S)).serial
+
+    assert await serial() == SERIAL
     registry.zones = zone_set(SERIAL + 7)
     registry.clock.advance(5.0)
-    assert (await lookups.apex(NAMING, TIMEOUT_S)).serial == SERIAL
+    assert await serial() == SERIAL
     registry.clock.advance(0.001)
+    assert await serial() == SERIAL + 7
+
+
+async def test_an_apex_tells_by_itself_how_new_it_is(registry: Registry, lookups: Lookups) -> None:
+    """It waits for no other answer, and what comes after it need not ask again."""
+    assert (await lookups.apex(NAMING, TIMEOUT_S)).serial == SERIAL
+    assert registry.asked == 2
+    registry.zones = zone_set(SERIAL + 7)
     assert (await lookups.apex(NAMING, TIMEOUT_S)).serial == SERIAL + 7
+    assert (await lookups.cell(NAMING, 17, (1,), ACTIONS, D, TIMEOUT_S)).serial == SERIAL + 7
+    assert registry.asked == 4
 
 
 async def test_a_new_connection_knows_no_serial(registry: Registry, lookups: Lookups) -> None:

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable
 import dns.flags
 import dns.message
 import pytest
-from zone_server import ZoneServer, answer_from, free_port, zone_of
+from zone_server import ZoneServer, answer_from, zone_of
 
 from registry.clock import SystemClock
 from registry.errors import LookupFailed
 from registry.message import question
 from registry.recursive import Recursive
 from registry.wire import SVCB, TXT, URI
+from tests.ports import free_port
 
 APEX = "crash.vehicles.kindred.internal."
 ASKED = question(APEX, TXT)

@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from zone_server import Edit, ZoneServer, free_port, zone_of
+from zone_server import Edit, ZoneServer, zone_of
 
 from registry.anchor import Anchors
 from registry.authorities import Authorities
@@ -29,6 +29,7 @@ from registry.signature import MAX_TRIES, Signature, admissible, keys_of, verify
 from registry.source import Found
 from registry.validator import Validator
 from registry.wire import DNSKEY, DS, RRSIG, SVCB, TXT, name_to_wire
+from tests.ports import free_port
 
 ORIGIN = "kindred.internal."
 APEX = "crash.vehicles.kindred.internal."

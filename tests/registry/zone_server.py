@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 from collections.abc import Callable
 
 import dns.flags
@@ -17,24 +15,6 @@ import dns.rrset
 import dns.zone
 
 Edit = Callable[[dns.message.Message], object]
-
-
-def free_port(*hosts: str) -> int:
-    """A port that UDP and TCP can have on each of these addresses."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        taken = []
-        try:
-            for host in hosts:
-                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    taken.append(socket.socket(type=kind))
-                    taken[-1].bind((host, port))
-        except OSError:
-            continue
-        finally:
-            for each in taken:
-                each.close()
-        return port
 
 
 def zone_of(apex: str, text: str, serial: int = 1_800_000_000) -> dns.zone.Zone:
