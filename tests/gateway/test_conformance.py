@@ -25,6 +25,7 @@ from gateway.conformance.rules import RULES, Findings
 from registry.cell import Address, CellRecord
 from registry.clock import ManualClock, SystemClock
 from registry.errors import LookupFailed
+from registry.living import LEAVING, LivingTree, Room
 from registry.nameserver import NameServer
 from registry.responder import respond
 from registry.tree import build_tree
@@ -82,6 +83,23 @@ async def test_our_own_registry_conforms() -> None:
     findings = await examined(LyingWire(zones()))
     assert not findings.violated, findings.document()
     assert all(each.times for each in findings.by_rule.values()), findings.document()
+
+
+async def test_a_tree_in_the_midst_of_changes_conforms() -> None:
+    """What leaves one cell for one network is one record, whose ball may reach beyond what points to the cell."""
+    tree = LivingTree(CELLS, Room(capacity=6, records=12), 100.0)
+    random = np.random.default_rng(4)
+    for network in ("psu-00", "psu-01", "psu-02"):
+        moved = []
+        for record in (each for each in LEAVES if each.network == network):
+            by = random.normal(scale=0.5, size=len(record.region.centre))
+            region = record.region
+            region = replace(region, centre=region.centre + by, lo=region.lo + by, hi=region.hi + by)
+            moved.append(replace(record, region=region))
+        tree.cover(network, moved)
+    assert any(each.region.id == LEAVING for cell in tree.cells.values() for each in cell)
+    findings = await examined(LyingWire(zones(tree.cells)))
+    assert not findings.violated, findings.document()
 
 
 async def test_a_domain_without_a_tree_conforms() -> None:
