@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -79,6 +80,11 @@ def seq_of(data: bytes) -> int:
     except (cbor2.CBORError, ValueError, OverflowError, RecursionError, TypeError, LookupError):
         return NEVER
     return seq if type(seq) is int else NEVER
+
+
+def rank(seq: int, data: bytes) -> tuple[int, bytes]:
+    """Of a node the packet of the highest rank counts; so two of one seq are ordered alike wherever they are seen."""
+    return seq, hashlib.blake2b(data, digest_size=8).digest()
 
 
 async def end(task: asyncio.Task[Any]) -> None:

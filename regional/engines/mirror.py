@@ -1,4 +1,4 @@
-"""What a front knows of what is kept: an index in memory, and the newest seq of each node."""
+"""What a front knows of what is kept: an index in memory, and the newest packet of each node."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from regional.engine import Change
+from regional.engines.backing import rank
 from regional.engines.index import Index
 from regional.engines.scan import Entry
 from regional.packet import Packet
@@ -25,7 +26,7 @@ class Home(NamedTuple):
 
 
 class Mirror:
-    """Takes changes in any order that keeps those of one place apart; of a node the highest seq counts.
+    """Takes changes in any order that keeps those of one place apart; of a node the highest rank counts.
 
     foreign: how many things were told that are no packets of this home.
     """
@@ -33,7 +34,7 @@ class Mirror:
     def __init__(self, home: Home, d: int) -> None:
         self._home = home
         self._d = d
-        self._held: dict[bytes, tuple[int, int]] = {}  # seq and bucket
+        self._held: dict[bytes, tuple[tuple[int, bytes], int]] = {}  # rank and bucket
         self.index = Index(home.network, d)
         self.foreign = 0
 
@@ -73,9 +74,9 @@ class Mirror:
         return packet if fits and (packet.domain, packet.space8, packet.network) == self._home else None
 
     def _newer(self, bucket: int, packet: Packet, data: bytes) -> list[Entry]:
-        held = self._held.get(packet.node)
-        if held is not None and held[0] >= packet.seq:
+        held, now = self._held.get(packet.node), rank(packet.seq, data)
+        if held is not None and held[0] >= now:
             return []
-        self._held[packet.node] = packet.seq, bucket
+        self._held[packet.node] = now, bucket
         axes = packet.fingerprint.astype(FLOAT32, copy=False).tobytes()
         return [Entry(packet.node, packet.action or "", axes, data)]

@@ -1,16 +1,20 @@
 """Packets as retained messages of an MQTT broker: `mqtt://HOST:PORT/NAME`.
 
 A packet stands at `kindred/NAME/v<version>/<bucket>/<node>` (node in hexadecimal). A broker compares nothing: a front
-decides by what it has been told. Where another front's older packet comes after a newer one, every front that knows the
-newer puts it back. What a broker that died had not saved yet, every front that lives puts back too.
+decides by what it has been told, and the broker tells all of them the same in the same order. Where another front's
+older packet comes after a newer one, every front that knows the newer puts it back; where an older one stands in
+another bucket, its own front takes it away once the newer is stored, and if it does not, the others do. A front that
+has been told the newest puts back or takes away each message of an older one at most once, so that this ends. What a
+broker that died had not saved yet, every front that lives puts back too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Final
 
 import aiomqtt
@@ -25,6 +29,7 @@ from registry.errors import ConfigError, KindredError, Unavailable
 
 _COUNT_S: Final = 0.05  # between counts
 _PAUSE_S: Final = 0.1
+_GRACE_S: Final = 0.2  # how long what is left of a packet that moved is the affair of the front that moved it
 _SHORT_S: Final = 2.0  # how long fewer packets than were counted may be there
 
 
@@ -52,6 +57,7 @@ class MqttBacking:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
         self._mending: set[asyncio.Task[None]] = set()
+        self._clearing: set[bytes] = set()  # nodes of which others' leavings wait to be taken away
 
     @property
     def where(self) -> str:
@@ -129,10 +135,12 @@ class MqttBacking:
                             self._counted = read_counts(message.payload)
                             self._account.changed.set()
                         elif (change := self._change(message)) is not None:
+                            if complete and not self._note(change, message.seq):
+                                continue
                             changes.append(change)
                             if complete:
-                                self._note(change, message.seq)
-                            elif change.packet is not None:
+                                continue
+                            if change.packet is not None:
                                 found[change.bucket, change.node] = change.packet
                             else:
                                 found.pop((change.bucket, change.node), None)
@@ -182,14 +190,12 @@ class MqttBacking:
                 way.disturbed = False
                 await self._publish(self._topic(bucket, placed.node), placed.packet)
                 other = self._account.held.get(placed.node)
-                if other is not None and other.seq >= now.seq:
+                if other is not None and other.rank >= now.rank:
                     break
-                if other is not None and other is not held and other.bucket != bucket:
-                    await self._publish(self._topic(other.bucket, placed.node), b"", now.seq - 1)
             self._account.hold(placed.node, now)
-            if held is not None and held.bucket != bucket:
-                await self._publish_counts()
-                await self._publish(self._topic(held.bucket, placed.node), b"", placed.seq - 1)
+            if placed.node in self._account.left:
+                await self._publish_counts()  # first: fewer than were counted would be an error
+                await self._clear(placed.node)
         finally:
             del self._under_way[placed.node]
             way.done.set_result(None)
@@ -200,9 +206,11 @@ class MqttBacking:
         held = self._account.held.get(node)
         if held is None or held.seq > most:
             return False
+        places = {held.bucket, *self._account.left.get(node, ())}
         self._account.drop(node)
         await self._publish_counts()  # first: fewer than were counted would be an error
-        await self._publish(self._topic(held.bucket, node), b"", most)
+        for bucket in places:
+            await self._publish(self._topic(bucket, node), b"", most)
         return True
 
     async def _ready(self, node: bytes) -> None:
@@ -215,34 +223,64 @@ class MqttBacking:
         except TimeoutError:
             raise Unavailable(f"{self._where} cannot be reached") from None
 
-    def _note(self, change: Change, gone_up_to: int | None) -> None:
-        """Keep the account of what came; put back what an older message has replaced or taken away."""
+    def _note(self, change: Change, gone_up_to: int | None) -> bool:
+        """Keep the account of what came; put back what an older message has replaced or taken away.
+
+        False where it took away by mistake what is put back at once.
+        """
         held = self._account.held.get(change.node)
         way = self._under_way.get(change.node)
         if way is not None and change.packet != way.packet:
             way.disturbed = True
         if change.packet is None:
+            self._account.cleared(change.node, change.bucket)
             if held is not None and held.bucket == change.bucket:
                 if gone_up_to is not None and gone_up_to < held.seq:
-                    self._mend(change.node, held)
-                elif way is None:
+                    self._soon(partial(self._publish, self._topic(held.bucket, change.node), held.packet))
+                    return False
+                if way is None:
                     self._account.drop(change.node)
-            return
-        seq = seq_of(change.packet)
-        if held is None or seq > held.seq:
-            self._account.hold(change.node, Held(change.bucket, seq, change.packet))
-        elif seq < held.seq:
-            self._mend(change.node, held, change)
+            return True
+        told = Held(change.bucket, seq_of(change.packet), change.packet)
+        if held is None or told.rank > held.rank:
+            self._account.hold(change.node, told)
+        elif told.rank < held.rank and told.bucket == held.bucket:
+            self._soon(partial(self._publish, self._topic(held.bucket, change.node), held.packet))
+        elif told.rank < held.rank:
+            self._account.leave(change.node, told.bucket)
+        self._clear_later(change.node)
+        return True
 
-    def _mend(self, node: bytes, held: Held, older: Change | None = None) -> None:
-        async def mend() -> None:
+    def _clear_later(self, node: bytes) -> None:
+        """Take away what is left of a node if it is still there when its own front has had time to do so."""
+
+        async def clear() -> None:
+            try:
+                await asyncio.sleep(_GRACE_S)
+            finally:
+                self._clearing.discard(node)
+            await self._clear(node)
+
+        if node in self._account.left and node not in self._clearing:
+            self._clearing.add(node)
+            self._soon(clear)
+
+    async def _clear(self, node: bytes) -> None:
+        """Take away what is left of a node in other buckets than the one where its newest packet stands."""
+        for bucket in tuple(self._account.left.get(node, ())):
+            held = self._account.held.get(node)
+            if held is not None and bucket in self._account.left.get(node, ()):
+                await self._publish(self._topic(bucket, node), b"", held.seq - 1)
+                self._account.cleared(node, bucket)
+
+    def _soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it beside; where the broker is gone, it is all compared again when it returns."""
+
+        async def do() -> None:
             with suppress(KindredError):
-                if older is not None and older.bucket != held.bucket:
-                    await self._publish(self._topic(older.bucket, node), b"", held.seq - 1)
-                else:
-                    await self._publish(self._topic(held.bucket, node), held.packet)
+                await work()
 
-        task = asyncio.create_task(mend())
+        task = asyncio.create_task(do())
         self._mending.add(task)
         task.add_done_callback(self._mending.discard)
 
@@ -262,9 +300,10 @@ class MqttBacking:
         if short and not knew:
             raise Unavailable(f"{self._where}: fewer packets came than were counted, in {short} buckets")
         self._account.replace(held)
-        for (bucket, node), packet in found.items():
+        for bucket, node in found:
             if held[node].bucket != bucket:
-                self._mend(node, held[node], Change(bucket, node, packet))
+                self._account.leave(node, bucket)
+                self._clear_later(node)
         self._complete.set()
 
     # ---- the broker --------------------------------------------------------------------------------------------
