@@ -40,8 +40,9 @@ from registry.region import Region
 from registry.tsig import TsigKey
 from registry.wire import name_to_wire
 from registry.zone import NetworkEntry, Publication, Ttls, Zone, ZoneSet, domain_zone, origin_zone
-from registry.zonefile import name_text
-from tests.peers.authoritative import program, serving, write_zones
+from tests.peers.authoritative import serving, write_zones
+from tests.peers.zonefile import name_text
+from tests.programs import program
 
 ORIGIN = "kindred.internal."
 NAMING = Naming("flights", ORIGIN)

@@ -187,10 +187,6 @@ def node_from_text(text: object) -> bytes:
     return node
 
 
-def _from_base64url(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
-
-
 def check_fingerprint(fingerprint: Fingerprint) -> None:
     """Raise PacketError unless (d,) float32 with 1 <= d <= 128, finite, and of a norm below 1e15."""
     d = fingerprint.shape[0] if fingerprint.ndim == 1 else 0

@@ -154,9 +154,6 @@ class NatsBacking:
         self._writer.reach(message.revision)
         return None
 
-    def _subject(self, bucket: int, node: bytes) -> str:
-        return self._key(f"{bucket:04d}.{node_text(node)}")
-
     def _key(self, rest: str) -> str:
         return f"{self._prefix}v{self._version}.{rest}"
 

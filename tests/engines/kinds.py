@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ HOME = Home("tests", b"12345678", "net")
 PATIENCE_S = 6.0
 
 
-class Kind:
+class Kind(ABC):
     """One way to keep packets."""
 
     name: ClassVar[str]
@@ -39,13 +40,15 @@ class Kind:
     def __init__(self, home: Path) -> None:
         self.home = home
 
+    @abstractmethod
     def start(self) -> None: ...
 
+    @abstractmethod
     def stop(self) -> None: ...
 
+    @abstractmethod
     def engine(self, name: str, partition: Partition | None = None, options: str = "") -> Engine:
         """An engine on the store `name`, not open yet."""
-        raise NotImplementedError
 
 
 class Embedded(Kind):
@@ -68,13 +71,13 @@ class Served(Kind):
     servers: Servers
 
     @classmethod
+    @abstractmethod
     def guarded(cls, home: Path) -> Served:
         """One server that wants the user `kindred` and the password `right`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         """Another program writes beside our packets, at `key`: VERSION, BUCKET and NODE with slashes between them."""
-        raise NotImplementedError
 
     old: ClassVar[Callable[[bytes], bytes]]  # what a server that is too old replies to what it receives, b"" first
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,22 +14,10 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests import programs
 from tests.ports import free_port
 
 PATIENCE_S = 30.0
-
-
-def need(program: str, package: str) -> str:
-    """The path of a server's program. Without it the tests fail in CI, and are skipped elsewhere, saying why."""
-    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if path is None:
-        message = f"{program} is not installed; on Debian: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 class Process:
@@ -145,7 +132,7 @@ class NatsServers(Servers):
 
     def __init__(self, home: Path, n: int = 3, options: str = "", jetstream: bool = True) -> None:
         super().__init__(home)
-        program = need("nats-server", "nats-server")
+        program = programs.program("nats-server")
         clients, routes, monitors = some_ports(n), some_ports(n), some_ports(n)
         self.monitors = monitors
         for number in range(n):
@@ -178,7 +165,7 @@ class EtcdServers(Servers):
     def __init__(self, home: Path, n: int = 3, guarded: bool = False) -> None:
         super().__init__(home)
         self._guarded = guarded
-        program = need("etcd", "etcd-server")
+        program = programs.program("etcd")
         clients, peers = some_ports(n), some_ports(n)
         cluster = ",".join(f"e{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
         for number in range(n):
@@ -219,7 +206,7 @@ class RedisServer(Servers):
 
     def __init__(self, home: Path, options: str = "") -> None:
         super().__init__(home)
-        program = need("redis-server", "redis-server")
+        program = programs.program("redis-server")
         (port,) = some_ports(1)
         file = home / "redis.conf"
         file.write_text(options)
@@ -237,14 +224,14 @@ class MqttBroker(Servers):
 
     def __init__(self, home: Path, passwords: dict[str, str] | None = None) -> None:
         super().__init__(home)
-        program = need("mosquitto", "mosquitto")
+        program = programs.program("mosquitto")
         (port,) = some_ports(1)
         guard = "allow_anonymous true"
         if passwords is not None:
             words = home / "passwords"
             words.write_text("".join(f"{user}:{password}\n" for user, password in passwords.items()))
             words.chmod(0o600)
-            subprocess.run([need("mosquitto_passwd", "mosquitto"), "-U", str(words)], check=True)
+            subprocess.run([programs.program("mosquitto_passwd"), "-U", str(words)], check=True)
             guard = f"allow_anonymous false\npassword_file {words}"
         file = home / "mosquitto.conf"
         file.write_text(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,13 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from registry.zone import Zone
-from registry.zonefile import zone_lines
+from tests.peers.zonefile import zone_lines
 from tests.ports import free_port
+from tests.programs import program
 
-PACKAGES = {"nsd": "nsd", "knotd": "knot", "named": "bind9", "dnsperf": "dnsperf"}
 STARTS_WITHIN_S = 20.0
 _PROBE = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\0\0\2\0\1"  # NS of the root
 
@@ -29,17 +25,6 @@ class Peer:
     name: str
     port: int
     process: subprocess.Popen[bytes]
-
-
-def program(name: str) -> str:
-    """Its path; where it is missing, the test is skipped, and fails in CI."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        hint = f"{name} is missing: apt-get install {PACKAGES[name]}"
-        if os.environ.get("CI"):
-            pytest.fail(hint)
-        pytest.skip(hint)
-    return found
 
 
 def write_zones(home: Path, zones: Iterable[Zone]) -> dict[str, Path]:

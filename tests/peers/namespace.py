@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 from tests.peers.knot_signed import signed_edge
-from tests.peers.peers import Peer, output_of, program, serving
+from tests.peers.peers import Peer, output_of, serving
 from tests.peers.primary import ORIGIN
+from tests.programs import program
 
 ROOT = "198.41.0.4"
 EDGE = ("5.45.107.1", "91.220.43.1")

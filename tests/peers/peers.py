@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,35 +15,13 @@ import dns.asyncquery
 import dns.exception
 import dns.message
 import dns.rcode
-import pytest
 
 from tests.ports import free_port
+from tests.programs import program
 
 SHIPPED = Path(__file__).parent.parent.parent / "examples" / "peers"
-PACKAGES = {
-    "knotd": "knot", "knotc": "knot", "keymgr": "knot-dnsutils", "kzonecheck": "knot-dnssecutils",
-    "kdig": "knot-dnsutils", "nsd": "nsd", "nsd-checkzone": "nsd", "named": "bind9",
-    "named-checkzone": "bind9-utils", "dnssec-verify": "bind9-utils",
-    "delv": "bind9-dnsutils", "dig": "bind9-dnsutils", "unbound": "unbound",
-    "ldns-verify-zone": "ldnsutils", "zonemaster-cli": "zonemaster-cli", "unshare": "util-linux", "ip": "iproute2",
-}  # fmt: skip
 DEADLINE_S = 40.0
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin"
 _T = TypeVar("_T")
-
-
-def program(name: str) -> str:
-    """Its path; where it is missing, the test is skipped, and fails in CI."""
-    found = shutil.which(name, path=_PATH)
-    if found is None:
-        missing(f"{name} is missing: apt-get install {PACKAGES[name]}")
-    return str(found)
-
-
-def missing(hint: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(hint)
-    pytest.skip(hint)
 
 
 async def output_of(*command: str | Path, ok: bool = True) -> str:

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from tests.peers.namespace import TESTS
-from tests.peers.peers import missing, output_of, program
+from tests.peers.peers import output_of
 from tests.peers.primary import ORIGIN
+from tests.programs import missing, program
 
 ROOT = Path(__file__).parent.parent.parent
 ACCEPTED = {

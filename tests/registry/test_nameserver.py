@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import shutil
 import socket
 from collections.abc import AsyncIterator
 
@@ -19,6 +17,7 @@ from registry import nameserver
 from registry.errors import ConfigError
 from registry.nameserver import NameServer
 from registry.zone import ZoneSet
+from tests.programs import program
 
 ROOT = NAMING.cell(17, ())
 WIDE = NAMING.cell(17, (1,))
@@ -44,13 +43,8 @@ async def read_message(reader: asyncio.StreamReader) -> bytes:
 
 async def run(tool: str, server: NameServer, *arguments: str) -> str:
     """Output of dig or kdig, white space evened out; a missing tool fails in CI and skips elsewhere."""
-    if shutil.which(tool) is None:
-        hint = f"{tool} is missing: apt-get install bind9-dnsutils knot-dnsutils"
-        if os.environ.get("CI"):
-            pytest.fail(hint)
-        pytest.skip(hint)
     process = await asyncio.create_subprocess_exec(
-        tool, "@127.0.0.1", "-p", str(server.port), *arguments, stdout=asyncio.subprocess.PIPE
+        program(tool), "@127.0.0.1", "-p", str(server.port), *arguments, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     return "\n".join(" ".join(line.split()) for line in output.decode().splitlines())
