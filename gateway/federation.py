@@ -19,14 +19,14 @@ from gateway.cache import Cache
 from gateway.config import FederationConfig
 from gateway.deadline import Deadline
 from gateway.fanout import Fanout
-from gateway.gathering import Gathering
+from gateway.gathering import Gathering, Tables
 from gateway.journey import Journey
 from gateway.question import Question
+from gateway.reading import readers
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import Standpoint
-from regional.client import NetworkClient
-from regional.connections import Connections
+from regional.reader import Reader
 from registry.cell import Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import LookupFailed, UnknownName
@@ -38,24 +38,26 @@ THREAD_ABOVE = 2_000  # neighbours; making an answer of more would hold up the e
 
 
 class Federation:
-    """Everything that asking needs: schemas, the registry's name server, the networks' client, the cache."""
+    """Everything that asking needs: schemas, the registry's name server, who asks the networks, the cache."""
 
     def __init__(
         self,
         schemas: Mapping[str, Schema],
         origin: str,
         lookups: Lookups,
-        client: NetworkClient,
+        reader: Reader,
         clock: Clock,
         cache: Cache,
         deadline_s: float,
+        tables: Tables | None = None,
     ) -> None:
         self.schemas = schemas
         self.clock = clock
         self.deadline_s = deadline_s
         self.resolver = Resolver(lookups, cache)
         self._origin = origin
-        self._client = client
+        self._reader = reader
+        self._tables = tables
         self._gatherings: dict[str, Gathering] = {}
 
     @classmethod
@@ -64,23 +66,25 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
-        async with Connections() as connections:
-            lookups = Lookups(settings.source(clock))
-            federation = cls(
-                schemas=settings.schemas(),
-                origin=settings.registry.origin,
-                lookups=lookups,
-                client=NetworkClient(connections),
-                clock=clock,
-                cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
-                deadline_s=settings.gateway.deadline,
-            )
-            try:
-                yield federation
-            finally:
-                await federation.close()
-                await federation.resolver.cache.close()
-                await lookups.close()
+        lookups = Lookups(settings.source(clock))
+        reader = readers()
+        federation = cls(
+            schemas=settings.schemas(),
+            origin=settings.registry.origin,
+            lookups=lookups,
+            reader=reader,
+            tables=reader,
+            clock=clock,
+            cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
+            deadline_s=settings.gateway.deadline,
+        )
+        try:
+            yield federation
+        finally:
+            await federation.close()
+            await federation.resolver.cache.close()
+            await lookups.close()
+            await reader.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
         """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
@@ -175,7 +179,7 @@ class Federation:
     def _gathering(self, asking: Asking) -> Gathering:
         domain = asking.question.domain
         if domain not in self._gatherings:
-            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._client, self.clock)
+            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._tables, self.clock)
         return self._gatherings[domain]
 
     def _schema(self, domain: str) -> Schema:
@@ -190,5 +194,5 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._client, asking.naming, asking.schema.actions, deadline)
+        fanout = Fanout(self.resolver, self._reader, asking.naming, asking.schema, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)
