@@ -177,7 +177,7 @@ def test_a_table_that_does_not_fit_the_schema_is_refused(change: dict[str, Any],
             {"outcomes": {"x": {"kind": "binary", "label": "x", "levels": ["a", "b"]}}},
             "outcomes.x.levels: an ordinal has",
         ),
-        ({"outcomes": {"x": {"kind": "ordinal", "label": "x", "levels": ["a", "a"]}}}, "outcomes.x.levels: every level"),
+        ({"outcomes": {"x": {"kind": "ordinal", "label": "x", "levels": ["a", "a"]}}}, "outcomes.x.levels: every"),
         (
             {"outcomes": {"x": {"kind": "duration", "label": "x", "unit": "days", "entry": "y"}}},
             "outcomes.x.entry: a duration's entry is another outcome",
