@@ -1,6 +1,6 @@
 """What might have happened to real nodes: outcomes drawn from a model of the real ones, so that the truth is known.
 
-`trees` (gradient-boosted, stopped where a quarter of the nodes that were held back gain no more) depend on the situation
+`trees` (gradient-boosted, stopped where a quarter of the nodes, held back, gain no more) depend on the situation
 in steps; `smooth` is a penalised line in all axes and their squares; of yes or no, logistic.
 """
 
