@@ -319,7 +319,9 @@ class Publisher:
             log.error("nothing can be published: %s", error)
             self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
             return
-        self._zones, self._known = ZoneSet(zones), {zone.apex: zone for zone in zones}
+        self._known = {zone.apex: zone for zone in zones}
+        apexes = (Naming(name, self._enrolment.origin).apex for name in self._shelves)
+        self._zones = ZoneSet(zones, (apex for apex in apexes if apex not in self._known))
         self._turn(editions, failures, now)
         for tell in self.on_published:
             tell([zone.apex for _, zone in steps])

@@ -295,7 +295,7 @@ async def test_a_domain_s_first_tree_keeps_no_other_domain_waiting(
         await settle(registry)
         assert await registry.publisher.published("north", serial)
     assert registry.publisher.troubles() == {"drives": "not published yet"}
-    with pytest.raises(LookupFailed):
+    with pytest.raises(LookupFailed, match="SERVFAIL"):
         await eye.look(drives)
     registry.enrolment.cover("west", signed("west", 2, registry.clock.now(), amount=15, lease_s=1000.0))
     await settle(registry)
