@@ -29,6 +29,7 @@ class Withdrawals:
         """Open, or begin. Raises Corrupt."""
         self._path = path
         self._seqs: dict[bytes, int] = {}
+        self._receipts: dict[bytes, str] = {}
         self.epoch = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.read_bytes() if path.exists() else b""
@@ -58,18 +59,17 @@ class Withdrawals:
 
     def add(self, node: bytes, seq: int, now: float) -> str:
         """All packets of the node up to this seq are withdrawn; returns the receipt, once that is on the disk."""
-        entry = {"node": self._digest(node).hex(), "seq": str(seq), "at": now}
-        self._append(entry)
+        self._append(entry := {"node": self._digest(node).hex(), "seq": str(seq), "at": now})
         self._take(entry)
-        return hashlib.sha256(orjson.dumps(entry)).hexdigest()
+        return self._receipts[self._digest(node)]
 
-    def covers(self, node: bytes, seq: int) -> bool:
-        """Whether a packet of the node with this seq is withdrawn."""
-        return seq <= self._seqs.get(self._digest(node), -1)
+    def seq(self, node: bytes) -> int | None:
+        """Packets of the node up to this one are withdrawn; None where none is."""
+        return self._seqs.get(self._digest(node))
 
-    def knows(self, node: bytes) -> bool:
-        """Whether the node was ever withdrawn."""
-        return self._digest(node) in self._seqs
+    def receipt(self, node: bytes) -> str | None:
+        """The digest of the line that says that the node was withdrawn."""
+        return self._receipts.get(self._digest(node))
 
     def note_epoch(self, epoch: int) -> None:
         """The network's atoms have come to this epoch; durably."""
@@ -81,6 +81,7 @@ class Withdrawals:
             self.epoch = max(self.epoch, int(entry["epoch"]))
             return
         digest = bytes.fromhex(entry["node"])
+        self._receipts[digest] = hashlib.sha256(orjson.dumps(entry)).hexdigest()
         self._seqs[digest] = max(int(entry["seq"]), self._seqs.get(digest, -1))
 
     def _append(self, entry: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ SCHEMA = Schema.from_document(
         "title": "Ward",
         "study": "observational",
         "release": "aggregates",
-        "min_cohort": 3,
+        "min_cohort": 5,
         "bandwidth_floor": 0.5,
         "actions": {"a": "First", "b": "Second"},
         "features": {

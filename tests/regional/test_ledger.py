@@ -116,17 +116,13 @@ def test_withdrawals_are_remembered_without_a_name(tmp_path: Path) -> None:
     with path.open("ab") as cut:
         cut.write(b'{"node":"12')  # as a crash leaves it
     again = Withdrawals(path)
-    assert (again.covers(b"patient-17", 4), again.covers(b"patient-17", 5), again.covers(b"x", 0)) == (
-        True,
-        False,
-        False,
-    )
-    assert again.knows(b"patient-17")
+    assert (again.seq(b"patient-17"), again.seq(b"x")) == (4, None)
+    assert again.receipt(b"patient-17") == receipt
     assert again.epoch == 6
     again.add(b"patient-18", 1, 1001.0)
     again.close()
     third = Withdrawals(path)
-    assert third.knows(b"patient-18")
+    assert third.seq(b"patient-18") == 1
     assert len(third) == 2
     third.close()
 
