@@ -19,6 +19,7 @@ from registry.yamltext import Path_, YamlText, nearest, read_yaml, validate
 
 MAX_DIMENSION = 128
 SPACE_VERSION = 1
+MIN_AGGREGATED = 5  # persons; sums over fewer tell of each
 
 UNIT_SECONDS: Mapping[str, float] = {
     "seconds": 1.0,
@@ -150,6 +151,8 @@ class Schema:
 
 def _problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
     """What is wrong between the parts."""
+    if part.release == "aggregates" and part.min_cohort < MIN_AGGREGATED:
+        yield ("min_cohort",), f"where aggregates are released it is {MIN_AGGREGATED} at least; medicine takes 11"
     dimension = 0
     for name, kind in part.features.items():
         if not kind.before_action:
