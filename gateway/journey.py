@@ -29,6 +29,7 @@ from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
 from gateway.resolution import Cell, Walk
 from gateway.resolver import Resolver, Tree
+from gateway.standpoint import Standpoint
 from gateway.synthesis import cautions, synthesise
 from gateway.trees import Trees
 from registry.cell import Naming
@@ -173,7 +174,7 @@ class Journey:
         """Candidates at hand, as many as may be neighbours."""
         return self._merge.count()
 
-    def answer(self) -> Answer:
+    def answer(self, standpoint: Standpoint) -> Answer:
         """What the journey brought, certified and synthesised. Takes a while for thousands of neighbours."""
         asking = self._asking
         self._drop_the_faulty()
@@ -224,6 +225,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
                 opinions=self._opinions,
+                standpoint=standpoint,
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
