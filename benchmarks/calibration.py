@@ -160,7 +160,7 @@ class Predictions:
     inside: list[bool] = field(default_factory=list)
 
 
-def _real(report: Report, name: str, outcome: str, together: str | None, most: int = 2500) -> None:
+def _real(report: Report, name: str, outcome: str, together: str | None, most: int = 8000) -> None:
     """Figure 2(c), five-fold, whole groups held out."""
     crowd = Crowd.real(name, together)
     values = crowd.of(outcome)

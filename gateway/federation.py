@@ -19,13 +19,15 @@ from gateway.cache import Cache
 from gateway.config import FederationConfig
 from gateway.deadline import Deadline
 from gateway.fanout import Fanout
-from gateway.gathering import Gathering, Tables
+from gateway.gathering import Gathering
 from gateway.journey import Journey
 from gateway.question import Question
 from gateway.reading import readers
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import Standpoint
+from regional.client import NetworkClient
+from regional.connections import Connections
 from regional.reader import Reader
 from registry.cell import Naming
 from registry.clock import Clock, SystemClock
@@ -38,7 +40,10 @@ THREAD_ABOVE = 2_000  # neighbours; making an answer of more would hold up the e
 
 
 class Federation:
-    """Everything that asking needs: schemas, the registry's name server, who asks the networks, the cache."""
+    """Everything that asking needs: schemas, the registry's name server, who asks the networks, the cache.
+
+    reader: asks networks at any endpoint; served: fetches what only networks with a service of their own publish.
+    """
 
     def __init__(
         self,
@@ -46,10 +51,10 @@ class Federation:
         origin: str,
         lookups: Lookups,
         reader: Reader,
+        served: NetworkClient,
         clock: Clock,
         cache: Cache,
         deadline_s: float,
-        tables: Tables | None = None,
     ) -> None:
         self.schemas = schemas
         self.clock = clock
@@ -57,7 +62,7 @@ class Federation:
         self.resolver = Resolver(lookups, cache)
         self._origin = origin
         self._reader = reader
-        self._tables = tables
+        self._served = served
         self._gatherings: dict[str, Gathering] = {}
 
     @classmethod
@@ -67,13 +72,14 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         lookups = Lookups(settings.source(clock))
-        reader = readers()
+        served = NetworkClient(Connections())
+        reader = readers(served)
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,
             lookups=lookups,
             reader=reader,
-            tables=reader,
+            served=served,
             clock=clock,
             cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
             deadline_s=settings.gateway.deadline,
@@ -85,6 +91,7 @@ class Federation:
             await federation.resolver.cache.close()
             await lookups.close()
             await reader.close()
+            await served.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
         """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
@@ -179,7 +186,7 @@ class Federation:
     def _gathering(self, asking: Asking) -> Gathering:
         domain = asking.question.domain
         if domain not in self._gatherings:
-            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._tables, self.clock)
+            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._served, self.clock)
         return self._gatherings[domain]
 
     def _schema(self, domain: str) -> Schema:

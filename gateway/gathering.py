@@ -7,14 +7,14 @@ walking the whole tree, now and then; each table is fetched, verified by the net
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Final, cast
 
 from gateway.cache import Kept
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import NO_TABLES
 from gateway.whole import Whole
+from regional.client import NetworkClient
 from regional.momenttable import MomentTable
 from registry.cell import Naming
 from registry.clock import Clock
@@ -34,21 +34,14 @@ TIMEOUT_S: Final = 5.0
 TOO_MANY = f"the domain has more than {MAX_NETWORKS} networks; their tables of moments are not gathered"
 
 
-class Tables(Protocol):
-    """Brings tables of moments; `regional.reader.Readers` does."""
-
-    async def moments(self, endpoint: str, timeout_s: float) -> Mapping[str, Any]:
-        """That of the network at an endpoint, as it was sent: neither read nor verified. Raises KindredError."""
-
-
 class Gathering:
     """The whole of one domain, as of the last round."""
 
-    def __init__(self, naming: Naming, schema: Schema, resolver: Resolver, tables: Tables | None, clock: Clock) -> None:
+    def __init__(self, naming: Naming, schema: Schema, resolver: Resolver, client: NetworkClient, clock: Clock) -> None:
         self._naming = naming
         self._schema = schema
         self._resolver = resolver
-        self._source = tables
+        self._client = client
         self._clock = clock
         self._names: list[str] | None = []
         self._names_until = 0.0
@@ -60,7 +53,7 @@ class Gathering:
 
     def begin(self) -> None:
         """Start a round where one is due and none is under way."""
-        if self._source is not None and self._round is None and self._clock.monotonic() >= self._due:
+        if self._round is None and self._clock.monotonic() >= self._due:
             self._round = asyncio.create_task(self._gather())
 
     async def settle(self, patience_s: float) -> None:
@@ -128,14 +121,12 @@ class Gathering:
 
     async def _fetch(self, name: str) -> MomentTable:
         """Raises KindredError: unreachable, not signed by the network, or no table of this domain."""
-        if self._source is None:
-            raise LookupFailed(NO_TABLES)
         naming, own = self._naming.owner(name)
         info = (await self._resolver.network(naming, own, TIMEOUT_S)).value
         failure: KindredError = LookupFailed(f"{name} has no endpoint")
         for endpoint in info.endpoints:
             try:
-                document = await self._source.moments(endpoint, TIMEOUT_S)
+                document = await self._client.moments(endpoint, TIMEOUT_S)
                 break
             except KindredError as error:
                 failure = error

@@ -7,10 +7,10 @@ reader in the asker's process reads what is kept there and answers in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from regional.batch import Batch
-from regional.client import Failed, NearestReply, NearestRequest, NetworkClient
+from regional.client import Failed, NearestReply, NearestRequest
 from registry.errors import KindredError, PacketError
 
 SERVED: Final = frozenset({"http", "https"})  # schemes of networks that answer themselves
@@ -54,13 +54,6 @@ class Readers:
     async def nearest(self, endpoint: str, request: NearestRequest, timeout_s: float) -> NearestReply:
         """As `Reader.nearest`."""
         return await self._at(endpoint).nearest(endpoint, request, timeout_s)
-
-    async def moments(self, endpoint: str, timeout_s: float) -> Mapping[str, Any]:
-        """The second-moment table of a network that answers itself. Raises Refused, TimedOut or Failed."""
-        reader = self._at(endpoint)
-        if not isinstance(reader, NetworkClient):
-            raise Failed("where it is kept nobody makes tables of moments")
-        return await reader.moments(endpoint, timeout_s)
 
     async def close(self) -> None:
         """Close those that are open."""

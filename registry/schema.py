@@ -20,6 +20,7 @@ from registry.yamltext import Path_, YamlText, nearest, read_yaml, validate
 MAX_DIMENSION = 128
 MAX_ADJUSTED = 8  # axes of the features that are adjusted for
 SPACE_VERSION = 1
+MIN_AGGREGATED = 5  # persons; sums over fewer tell of each
 
 UNIT_SECONDS: Mapping[str, float] = {
     "seconds": 1.0,
@@ -176,6 +177,8 @@ class Schema:
 
 def _problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
     """What is wrong between the parts."""
+    if part.release == "aggregates" and part.min_cohort < MIN_AGGREGATED:
+        yield ("min_cohort",), f"where aggregates are released it is {MIN_AGGREGATED} at least; medicine takes 11"
     dimension = 0
     for name, kind in part.features.items():
         if not kind.before_action:
