@@ -189,7 +189,9 @@ class Federation:
     def _gathering(self, asking: Asking) -> Gathering:
         domain = asking.question.domain
         if domain not in self._gatherings:
-            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._served, self.clock)
+            self._gatherings[domain] = Gathering(
+                asking.naming, asking.schema, self.resolver, self._served, self.pages, self.clock
+            )
         return self._gatherings[domain]
 
     def _schema(self, domain: str) -> Schema:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.neighbours import Neighbours, OutcomeValue
-from regional.cohort import MAX_MAGNITUDE, Figures
+from regional.cohort import MAX_MAGNITUDE, Figures, bounds, credible
 from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ class Observed:
             event = np.array([happened for _, happened in pairs], np.bool_)
         else:
             value = np.array([_number(raw) for raw in raws], np.float64)
-        low, high = _bounds(outcome)
+        low, high = bounds(outcome)
         usable = (value >= low) & (value <= high) & (neighbours.size == 1)
         entry = np.zeros(len(raws))
         if outcome.kind == "binary":
@@ -90,33 +90,11 @@ class Observed:
         weight, n_eff, unknown, usable = self.weight.copy(), self.n_eff.copy(), self.unknown.copy(), self.usable.copy()
         for i in grouped:
             raw = raws[i]
-            if isinstance(raw, Figures) and _credible(raw, outcome, int(size[i])):
+            if isinstance(raw, Figures) and credible(raw, outcome, int(size[i])):
                 value[i], variance[i], known[i], events[i] = raw.mean, raw.variance, raw.n, raw.events
                 weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
                 unknown[i], usable[i] = size[i] - raw.n, True
         return Observed(value, variance, known, events, weight, n_eff, unknown, usable, self.entry)
-
-
-def _credible(figures: Figures, outcome: Outcome, size: int) -> bool:
-    """Whether a cohort of at most `size` nodes can have these figures."""
-    low, high = _bounds(outcome)
-    return (
-        outcome.kind != "duration"
-        and 1 <= figures.n <= size
-        and 0 <= figures.events <= figures.n
-        and 0 < figures.weight <= MAX_MAGNITUDE
-        and 0 < figures.weight2 <= figures.weight**2 * (1 + 1e-9) <= figures.weight2 * figures.n * (1 + 2e-9)
-        and low <= figures.mean <= high
-        and 0 <= figures.variance <= MAX_MAGNITUDE**2
-        and (outcome.kind != "binary" or 0 <= figures.mean <= 1)
-    )
-
-
-def _bounds(outcome: Outcome) -> tuple[float, float]:
-    low, high = (-MAX_MAGNITUDE, MAX_MAGNITUDE) if outcome.kind == "number" else (0.0, MAX_MAGNITUDE)
-    if outcome.range is not None:
-        low, high = max(low, outcome.range[0]), min(high, outcome.range[1])
-    return low, high
 
 
 def _number(raw: object) -> float:

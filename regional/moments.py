@@ -16,6 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from regional.cohort import Figures
+
 Vector = npt.NDArray[np.float64]
 
 # A node's own outcome must not have drawn the line that it is measured against, so the nodes are parted.
@@ -53,6 +55,20 @@ class Moments:
         columns = [np.ones_like(w), w, y, y * y, *x.T, *(x * y[:, None]).T, *(x[:, upper[0]] * x[:, upper[1]]).T]
         sums = np.array([math.fsum((w * column).tolist()) for column in columns])
         return cls(len(y), int((y == 1.0).sum()), sums, p)
+
+    @classmethod
+    def of_atoms(cls, x: Vector, figures: Sequence[Figures]) -> Moments:
+        """The nodes of m atoms as if each stood at its atom's centre, x (m, p). m >= 1.
+
+        Of y nothing is lost; a line through centres has the slopes of a line through the nodes, less surely.
+        """
+        w = np.array([each.weight for each in figures])
+        mean = np.array([each.mean for each in figures])
+        square = np.array([each.variance + each.mean * each.mean for each in figures])
+        found = cls.of(x, mean, w)
+        found.sums[1] = math.fsum(each.weight2 for each in figures)
+        found.sums[3] = math.fsum((w * square).tolist())
+        return cls(sum(each.n for each in figures), sum(each.events for each in figures), found.sums, found.p)
 
     @classmethod
     def merged(cls, parts: Iterable[Moments]) -> Moments:

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regional.cohort import MAX_MAGNITUDE
+from regional.atombatch import AtomBatch
+from regional.cohort import MAX_MAGNITUDE, credible
 from regional.moments import FOLDS, Moments, Vector, discloses, fold_of, length
 from regional.packetcbor import Outcome as Value
 from registry.coverage import Digest, DomainName, Finite, Name
@@ -109,6 +110,20 @@ class MomentTable:
                 told.append(known)
                 cells[action, name, fold] = moments
         return cls(cells, schema.adjust_for, refused, serial)
+
+    @classmethod
+    def of_atoms(cls, schema: Schema, atoms: AtomBatch, serial: int) -> MomentTable:
+        """Over all persons of a network's atoms: nothing but what the atoms tell already, so nothing is refused."""
+        x = atoms.fingerprints[:, list(schema.adjusted)]
+        groups: dict[Key, list[int]] = {}
+        for row, (node, action, figures) in enumerate(zip(atoms.nodes, atoms.actions, atoms.figures, strict=True)):
+            for name, each in figures.items():
+                if name in schema.outcomes and credible(each, schema.outcomes[name], int(atoms.sizes[row])):
+                    groups.setdefault((action, name, fold_of(node)), []).append(row)
+        cells = {
+            key: Moments.of_atoms(x[rows], [atoms.figures[row][key[1]] for row in rows]) for key, rows in groups.items()
+        }
+        return cls(cells, schema.adjust_for, 0, serial)
 
     def document(self, home: tuple[str, str], space: str, issued: float, key: SigningKey) -> dict[str, Any]:
         """The signed JSON document. home: domain and network. issued: seconds since the epoch."""

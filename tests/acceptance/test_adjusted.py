@@ -13,6 +13,8 @@ from gateway.neighbours import Neighbours
 from gateway.standpoint import Standpoint
 from gateway.synthesis import synthesise
 from gateway.whole import Whole
+from regional.atombatch import AtomBatch
+from regional.cohort import Figures
 from regional.momenttable import MomentTable, nodes_of
 from regional.packet import node_from_text
 from tests.acceptance.federated import Federated, situation
@@ -66,46 +68,53 @@ async def _with_all_tables(kindred: Federated, truth: Truth, question: dict[str,
         while True:
             answer = await kindred.ask(**question)
             told = {name: outcome["adjustment"] for name, outcome in answer["synthesis"].items()}
-            known = {
-                name: sum(p.weight > 0 and isinstance(p.outcomes.get(name), float) for p in truth.packets.values())
-                for name in told
-            }
+            known = {name: sum(_known(each, name) for each in truth.packets.values()) for name in told}
             if all(each["networks"] and each["n"] == known[name] for name, each in told.items()):
                 return answer
             await asyncio.sleep(0.2)
 
 
+def _known(atom: Any, outcome: str) -> int:
+    """Of how many nodes a packet or an atom tells the outcome, with a weight that counts."""
+    value = atom.outcomes.get(outcome)
+    if isinstance(value, Figures):
+        return value.n
+    return int(isinstance(value, float) and atom.weight > 0)
+
+
 def _pooled(truth: Truth) -> Whole:
-    packets = list(truth.packets.values())
-    nodes = nodes_of(
-        np.array([packet.fingerprint for packet in packets]),
-        [packet.node for packet in packets],
-        [packet.action or "" for packet in packets],
-        np.array([packet.weight for packet in packets]),
-        [packet.outcomes for packet in packets],
-    )
-    return Whole.of({"all": MomentTable.of(truth.schema, nodes, 1)}, truth.schema.adjusted, {})
+    """What one network of all packets, or of all atoms, would say of the whole."""
+    held = list(truth.packets.values())
+    points = np.array([each.fingerprint for each in held], dtype=np.float64)
+    nodes, actions = [each.node for each in held], [each.action or "" for each in held]
+    outcomes = [each.outcomes for each in held]
+    if truth.schema.release == "aggregates":
+        sizes = np.array([each.size for each in held])
+        table = MomentTable.of_atoms(truth.schema, AtomBatch(points, nodes, actions, sizes, sizes * 1.0, outcomes), 1)
+    else:
+        weight = np.array([each.weight for each in held])
+        table = MomentTable.of(truth.schema, nodes_of(points, nodes, actions, weight, outcomes), 1)
+    return Whole.of({"all": table}, truth.schema.adjusted, {})
 
 
 def _neighbours(truth: Truth, answer: Any) -> Neighbours:
     found = [truth.packets[each["network"], node_from_text(each["node"])] for each in answer["neighbours"]]
     distance = np.array([each["distance"] for each in answer["neighbours"]])
-    action = tuple(packet.action or "" for packet in found)
-    arms: dict[str, list[float]] = {}
-    for name, each in zip(action, distance.tolist(), strict=True):
-        arms.setdefault(name, []).append(each)
+    action = tuple(each.action or "" for each in found)
+    size = np.array([getattr(each, "size", 1) for each in found])
+    reached = {name: size[np.array(action) == name].sum() >= answer["k"] for name in action}
     return Neighbours(
         distance=distance,
-        points=np.array([packet.fingerprint for packet in found], dtype=np.float64),
+        points=np.array([each.fingerprint for each in found], dtype=np.float64),
         action=action,
-        network=tuple(packet.network for packet in found),
-        node=tuple(packet.node for packet in found),
-        weight=np.array([packet.weight for packet in found]),
-        outcomes=tuple(packet.outcomes for packet in found),
-        size=np.ones(len(found), np.int64),
+        network=tuple(each.network for each in found),
+        node=tuple(each.node for each in found),
+        weight=np.array([getattr(each, "weight", 1.0) for each in found]),
+        outcomes=tuple(each.outcomes for each in found),
+        size=size,
         k=answer["k"],
         per="action",
-        radius={name: max(each) for name, each in arms.items() if len(each) == answer["k"]},
+        radius={name: float(distance[np.array(action) == name].max()) for name in action if reached[name]},
     )
 
 
