@@ -17,6 +17,7 @@ BENCHMARKS = (
     "precision",
     "poisoning",
     "calibration",
+    "synthesis",
     "engine",
     "engines",
     "nameserver",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gateway.estimate import Estimate, Mean, Proportion, Sample
 from gateway.neighbours import Neighbours
 from gateway.whole import Whole
-from regional.moments import fold_of
+from regional.moments import folds_of
 from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
@@ -38,8 +38,7 @@ class Adjustment:
     def of(cls, whole: Whole, neighbours: Neighbours, query: Vector) -> Adjustment:
         """query: (d,) the question's fingerprint."""
         axes = list(whole.axes)
-        fold = np.array([fold_of(node) for node in neighbours.node], np.intp)
-        return cls(whole, neighbours.points[:, axes] - query[axes], fold)
+        return cls(whole, neighbours.points[:, axes] - query[axes], folds_of(neighbours.node))
 
     def lines(self, action: str, outcome: Outcome) -> Vector | None:
         """(FOLDS, p) slopes; None where one of the lines could not be drawn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+
+_FLOATS = frozenset({float, type(None)})
+_BOOLS = frozenset({bool})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,21 +48,20 @@ class Observed:
     def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
         """Read `outcome` out of each neighbour's."""
         raws = [row.get(outcome.name) for row in neighbours.outcomes]
-        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures)]
+        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures)] if Figures in map(type, raws) else []
         single = cls._of_single(outcome, raws, neighbours)
         return single._with_figures(outcome, grouped, raws, neighbours.size) if grouped else single
 
     @classmethod
     def _of_single(cls, outcome: Outcome, raws: list[OutcomeValue], neighbours: Neighbours) -> Observed:
         """Every atom as if it were of one node; figures are not usable."""
-        unknown = np.where([raw is None for raw in raws], neighbours.size, 0)
+        missing = [raw is None for raw in raws] if None in raws else np.zeros(len(raws), np.bool_)
+        unknown = np.where(missing, neighbours.size, 0)
         event = np.zeros(len(raws), np.bool_)
         if outcome.kind == "duration":
-            pairs = [_pair(raw) for raw in raws]
-            value = np.array([number for number, _ in pairs], np.float64)
-            event = np.array([happened for _, happened in pairs], np.bool_)
+            value, event = _pairs(raws)
         else:
-            value = np.array([_number(raw) for raw in raws], np.float64)
+            value = _numbers(raws)
         low, high = bounds(outcome)
         usable = (value >= low) & (value <= high) & (neighbours.size == 1)
         entry = np.zeros(len(raws))
@@ -69,7 +72,7 @@ class Observed:
             usable &= value == np.floor(value)
         elif outcome.entry is not None:
             entries = [row.get(outcome.entry) for row in neighbours.outcomes]
-            entry = np.array([_number(each) for each in entries], np.float64)
+            entry = _numbers(entries)
             unknown = np.where([each is None for each in entries], neighbours.size, unknown)
             usable &= (entry >= 0.0) & (entry < value)
         return cls(
@@ -95,6 +98,22 @@ class Observed:
                 weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
                 unknown[i], usable[i] = size[i] - raw.n, True
         return Observed(value, variance, known, events, weight, n_eff, unknown, usable, self.entry)
+
+
+def _numbers(raws: Sequence[object]) -> Vector:
+    """(n,) NaN where it is no number."""
+    plain = _FLOATS.issuperset(map(type, raws))  # the usual case, in one go
+    return np.array(raws if plain else [_number(raw) for raw in raws], np.float64)
+
+
+def _pairs(raws: Sequence[object]) -> tuple[Vector, npt.NDArray[np.bool_]]:
+    """(n,) durations, NaN where there is none, and (n,) whether they ended in the event."""
+    if raws and all(type(raw) is tuple and len(raw) == 2 for raw in raws):
+        durations, events = zip(*raws, strict=True)
+        if _FLOATS.issuperset(map(type, durations)) and _BOOLS.issuperset(map(type, events)):
+            return np.array(durations, np.float64), np.array(events, np.bool_)
+    pairs = [_pair(raw) for raw in raws]
+    return np.array([number for number, _ in pairs], np.float64), np.array([event for _, event in pairs], np.bool_)
 
 
 def _number(raw: object) -> float:

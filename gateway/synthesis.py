@@ -44,7 +44,8 @@ def synthesise(
     neighbourhood is adjusted by and compared with.
     """
     standpoint = standpoint or Standpoint()
-    adjustment = standpoint.adjustment(neighbours)
+    moving = any(outcome.kind != "duration" for outcome in outcomes.values())
+    adjustment = standpoint.adjustment(neighbours) if moving else None
     arms = arms_of(neighbours, actions, bandwidth_floor)
     # Everybody together is a neighbourhood only where the neighbours are the k nearest over all.
     whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}

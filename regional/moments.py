@@ -33,6 +33,12 @@ def fold_of(node: bytes) -> int:
     return hashlib.sha256(node).digest()[0] % FOLDS
 
 
+def folds_of(nodes: Sequence[bytes]) -> npt.NDArray[np.intp]:
+    """(n,) the same of many."""
+    sha256 = hashlib.sha256
+    return np.array([sha256(node).digest()[0] for node in nodes], np.intp) % FOLDS
+
+
 def length(p: int) -> int:
     """How many sums there are for p columns."""
     return HEAD + 2 * p + p * (p + 1) // 2

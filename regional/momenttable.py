@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regional.atombatch import AtomBatch
 from regional.cohort import MAX_MAGNITUDE, credible
-from regional.moments import FOLDS, Moments, Vector, discloses, fold_of, length
+from regional.moments import FOLDS, Moments, Vector, discloses, fold_of, folds_of, length
 from regional.packetcbor import Outcome as Value
 from registry.coverage import Digest, DomainName, Finite, Name
 from registry.errors import DocumentError
@@ -184,7 +184,7 @@ def nodes_of(
     points: Vector, ids: Sequence[bytes], action: Sequence[str], weight: Vector, outcomes: Sequence[Mapping[str, Value]]
 ) -> Nodes:
     """Nodes each in the fold of its own id."""
-    return Nodes(points, action, weight, outcomes, [fold_of(node) for node in ids])
+    return Nodes(points, action, weight, outcomes, folds_of(ids).tolist())
 
 
 def _known(
