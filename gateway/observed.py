@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -108,8 +109,9 @@ def _numbers(raws: Sequence[object]) -> Vector:
 
 def _pairs(raws: Sequence[object]) -> tuple[Vector, npt.NDArray[np.bool_]]:
     """(n,) durations, NaN where there is none, and (n,) whether they ended in the event."""
-    if raws and all(type(raw) is tuple and len(raw) == 2 for raw in raws):
-        durations, events = zip(*raws, strict=True)
+    if set(map(type, raws)) == {tuple} and set(map(len, raws)) == {2}:  # type: ignore[arg-type]
+        both: list[object] = list(chain.from_iterable(raws))  # type: ignore[arg-type]
+        durations, events = both[::2], both[1::2]
         if _FLOATS.issuperset(map(type, durations)) and _BOOLS.issuperset(map(type, events)):
             return np.array(durations, np.float64), np.array(events, np.bool_)
     pairs = [_pair(raw) for raw in raws]

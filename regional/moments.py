@@ -55,11 +55,15 @@ class Moments:
 
     @classmethod
     def of(cls, x: Vector, y: Vector, w: Vector) -> Moments:
-        """From columns x (n, p), outcomes y (n,), sample weights w (n,) > 0; all finite. n >= 1."""
+        """From columns x (n, p), outcomes y (n,), sample weights w (n,) > 0; all finite. n >= 1.
+
+        A sum that is beyond float64 is NaN.
+        """
         p = x.shape[1]
         upper = np.triu_indices(p)
-        columns = [np.ones_like(w), w, y, y * y, *x.T, *(x * y[:, None]).T, *(x[:, upper[0]] * x[:, upper[1]]).T]
-        sums = np.array([math.fsum((w * column).tolist()) for column in columns])
+        with np.errstate(over="ignore"):
+            columns = [np.ones_like(w), w, y, y * y, *x.T, *(x * y[:, None]).T, *(x[:, upper[0]] * x[:, upper[1]]).T]
+            sums = np.array([_sum((w * column).tolist()) for column in columns])
         return cls(len(y), int((y == 1.0).sum()), sums, p)
 
     @classmethod
@@ -81,7 +85,7 @@ class Moments:
         """Of the nodes of all parts, at least one part, no node in two of them."""
         found = list(parts)
         rows = np.stack([part.sums for part in found])
-        sums = np.array([math.fsum(column) for column in rows.T.tolist()])
+        sums = np.array([_sum(column) for column in rows.T.tolist()])
         return cls(sum(part.n for part in found), sum(part.events for part in found), sums, found[0].p)
 
     @property
@@ -124,6 +128,13 @@ class Moments:
         """(p,) weighted covariance of x with y."""
         found: Vector = self.sums[HEAD + self.p : HEAD + 2 * self.p] / self.sums[0] - self.means * self.mean
         return found
+
+
+def _sum(values: list[float]) -> float:
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 def discloses(x: Vector, y: Vector, least: int) -> bool:

@@ -87,7 +87,7 @@ class MomentTable:
     def of(cls, schema: Schema, nodes: Nodes, least: int, serial: int = 0) -> MomentTable:
         """Over all nodes; outcomes that are durations have no cells. least: the domain's `min_cohort`."""
         x = np.asarray(nodes.points, dtype=np.float64)[:, list(schema.adjusted)]
-        countable = np.isfinite(nodes.weight) & (nodes.weight > 0) & (nodes.weight <= MAX_MAGNITUDE)
+        countable = (nodes.weight >= 1.0 / MAX_MAGNITUDE) & (nodes.weight <= MAX_MAGNITUDE)
         groups: dict[tuple[str, int], list[int]] = {}
         for row in np.flatnonzero(countable).tolist():
             groups.setdefault((nodes.action[row], nodes.fold[row]), []).append(row)
