@@ -17,6 +17,7 @@ BENCHMARKS = (
     "precision",
     "poisoning",
     "atoms",
+    "calibration",
     "engine",
     "engines",
     "nameserver",

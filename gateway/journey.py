@@ -15,6 +15,7 @@ from gateway.asking import Asking
 from gateway.balance import balance
 from gateway.cache import Kept
 from gateway.candidates import Candidates
+from gateway.cell import Cell
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
@@ -27,8 +28,9 @@ from gateway.outlook import Standing
 from gateway.path import Path
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
-from gateway.resolution import Cell, Walk
+from gateway.resolution import Walk
 from gateway.resolver import Resolver, Tree
+from gateway.standpoint import Standpoint
 from gateway.synthesis import cautions, synthesise
 from gateway.trees import Trees
 from registry.cell import Naming
@@ -140,7 +142,8 @@ class Journey:
             cells = self._walk.wanted(everywhere)[:CELLS_AT_ONCE]
             if len(left) >= wanted or not cells or not self._deadline.remaining():
                 return left[: max(0, wanted)]
-            self._take_cells(await asyncio.gather(*(self._look_up(path) for path in cells)))
+            at_hand = [(path, looked) for path in cells if (looked := self._at_hand(path)) is not None]
+            self._take_cells(at_hand or await asyncio.gather(*(self._look_up(path) for path in cells)))
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -195,7 +198,7 @@ class Journey:
         """Candidates at hand, as many as may be neighbours."""
         return self._merge.count()
 
-    def answer(self) -> Answer:
+    def answer(self, standpoint: Standpoint) -> Answer:
         """What the journey brought, certified and synthesised. Takes a while for thousands of neighbours."""
         asking = self._asking
         self._drop_the_faulty()
@@ -246,6 +249,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
                 opinions=self._opinions,
+                standpoint=standpoint,
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
@@ -259,10 +263,6 @@ class Journey:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
                 self._under_way.start(self._ask(ask))
-            for network in steps.soon:
-                if network not in self._prepared:
-                    preparing = self._fanout.prepare(network, self._asking.request(network, {}))
-                    self._prepared[network] = asyncio.create_task(preparing)
             at_hand: list[Opened] = []
             for path in steps.open:
                 looked = self._at_hand(path)
@@ -271,6 +271,10 @@ class Journey:
                 else:
                     at_hand.append((path, looked))
             if not at_hand:
+                for network in steps.soon():
+                    if network not in self._prepared:
+                        preparing = self._fanout.prepare(network, self._asking.request(network, {}))
+                        self._prepared[network] = asyncio.create_task(preparing)
                 return
             self._take_cells(at_hand)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
 from regional.engine import Engine, NearestQuery, NearestResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
+from regional.packetcbor import findable
 from regional.survey import Survey, survey_of
 from regional.withdrawals import Withdrawals
 from registry.clock import Clock
@@ -52,8 +53,11 @@ class Network:
         self.domain = domain
         self.schema = schema
         self.stirred = asyncio.Event()  # set when a new coverage is wanted
+        self.covered = asyncio.Event()  # set once a coverage is published
+        self.min_cohort = min_cohort
+        self.moments: Mapping[str, Any] | None = None  # the signed second-moment table
+        self.stored = 0  # packets taken in this process's life
         self._engine = engine
-        self._min_cohort = min_cohort
         self._clock = clock
         self._withdrawals = withdrawals
         self._published: Coverage | None = None
@@ -199,12 +203,30 @@ class Network:
         check_fingerprint(query.fingerprint)
         return await self._engine.nearest(query)
 
+    async def packets(self) -> list[bytes]:
+        """Every packet held, encoded, those of withdrawn nodes left out. Raises Unavailable."""
+        held: dict[bytes, bytes] = {}
+        async with aclosing(self._engine.watch()) as watch:
+            async for told in watch:
+                for change in told.changes:
+                    if change.packet is not None and findable(change.packet)[2]:
+                        held[change.node] = change.packet
+                    else:
+                        held.pop(change.node, None)
+                if told.complete:
+                    break
+        return list(held.values())
+
+    def tabulated(self, document: Mapping[str, Any]) -> None:
+        """This is the second-moment table from now on, signed."""
+        self.moments = document
+
     async def survey(self) -> Survey:
         """Regions over what is held now; in a thread. What is deposited until `adopt` or `abandon` is remembered."""
         self._during = []
         census = await self._engine.census()
         last = self._last if self._published is None else None
-        return await asyncio.to_thread(survey_of, census, self._min_cohort, last)
+        return await asyncio.to_thread(survey_of, census, self.min_cohort, last)
 
     def announce(self, survey: Survey, serial: int, issued: float, key: SigningKey) -> None:
         """The coverage made from this survey is, or is about to be, of this serial."""
@@ -225,6 +247,7 @@ class Network:
             self._uncovered = set(survey.uncovered)
             self._changes = self._strays = 0
             self._note(during, inside)
+            self.covered.set()
         with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
             await self._engine.keep_note("coverage", canonical(dict(document)))
 
@@ -292,6 +315,7 @@ class Network:
         for packet, covered in zip(packets, inside, strict=True):
             (self._uncovered.discard if covered or packet.tombstone else self._uncovered.add)(packet.node)
         self._changes += len(packets)
+        self.stored += len(packets)
         self._strays += sum(not (covered or packet.tombstone) for packet, covered in zip(packets, inside, strict=True))
         if self.pending:
             self.stirred.set()

@@ -69,6 +69,7 @@ def network_app(networks: Mapping[str, Network], body_s: float = BODY_S) -> web.
             web.get("/{network}/v1/atoms", _index),
             web.get("/{network}/v1/atoms/{digest}", _atoms),
             web.get("/{network}/v1/coverage", _coverage),
+            web.get("/{network}/v1/moments", _moments),
             web.get("/{network}/v1/schema", _schema),
         ]
     )
@@ -277,6 +278,13 @@ async def _coverage(request: web.Request) -> web.Response:
             "coverage": network.document,
         }
     )
+
+
+async def _moments(request: web.Request) -> web.Response:
+    network = _network(request)
+    if network.moments is None:
+        raise Unavailable(f"{network.name} has made no table of moments yet")
+    return json_response(network.moments)
 
 
 async def _schema(request: web.Request) -> web.Response:

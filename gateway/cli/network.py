@@ -22,6 +22,7 @@ from regional.ledger import Ledger
 from regional.network import Network
 from regional.publication import Publication
 from regional.service import network_app
+from regional.tabulator import Tabulator
 from regional.withdrawals import Withdrawals
 from registry.client import RegistryClient
 from registry.clock import Clock, SystemClock
@@ -49,7 +50,7 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
     clock = SystemClock()
     writer = Writer()
     networks: dict[str, Network] = {}
-    advertisers: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[None]] = []
     try:
         for each in chosen:
             schema = config.schemas()[each.domain]
@@ -62,13 +63,14 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
             for name, network in networks.items():
                 key = SigningKey.from_file(config.data_dir / "keys" / name)
                 advertiser = Advertiser(network, registry, key, clock, lease_s=config.registry.lease)
-                advertisers.append(asyncio.create_task(advertiser.run()))
+                tabulator = Tabulator(network, key, clock)
+                tasks += [asyncio.create_task(advertiser.run()), asyncio.create_task(tabulator.run())]
             try:
                 yield
             finally:
-                for task in advertisers:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*advertisers, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         for network in networks.values():
             await network.close()
