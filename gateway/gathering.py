@@ -25,9 +25,9 @@ from registry.keys import public_from_text, verify_document
 from registry.lookup import Looked
 from registry.schema import Schema
 
-REFRESH_S: Final = 60.0
+REFRESH_S: Final = 20.0
 AGAIN_S: Final = 2.0  # where a table was missing, or older than its network's coverage
-TABLE_TTL_S: Final = 45.0  # below the refresh, so that each brings new ones
+TABLE_TTL_S: Final = 15.0  # below the refresh, so that each brings new ones
 NAMES_S: Final = 300.0  # the walk over the whole tree is not repeated before
 MAX_NETWORKS: Final = 512  # of one domain whose tables are gathered
 AT_ONCE: Final = 16

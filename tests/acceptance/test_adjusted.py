@@ -64,7 +64,7 @@ async def test_the_real_estimates_are_adjusted(kindred: Federated, truths: dict[
 
 async def _with_all_tables(kindred: Federated, truth: Truth, question: dict[str, Any]) -> Any:
     """The answer once the networks' tables of moments count every packet; they are made in the background."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             answer = await kindred.ask(**question)
             told = {name: outcome["adjustment"] for name, outcome in answer["synthesis"].items()}
