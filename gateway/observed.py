@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gateway.neighbours import Neighbours, OutcomeValue
 from regional.cohort import MAX_MAGNITUDE, Figures, bounds, credible
+from regional.lifetable import Lives
 from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
@@ -19,6 +20,7 @@ Counts = npt.NDArray[np.int64]
 
 _FLOATS = frozenset({float, type(None)})
 _BOOLS = frozenset({bool})
+_SEVERAL = frozenset({Figures, Lives})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +51,8 @@ class Observed:
     def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
         """Read `outcome` out of each neighbour's."""
         raws = [row.get(outcome.name) for row in neighbours.outcomes]
-        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures)] if Figures in map(type, raws) else []
+        several = not _SEVERAL.isdisjoint(map(type, raws))
+        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures | Lives)] if several else []
         single = cls._of_single(outcome, raws, neighbours)
         return single._with_figures(outcome, grouped, raws, neighbours.size) if grouped else single
 
@@ -94,6 +97,10 @@ class Observed:
         weight, n_eff, unknown, usable = self.weight.copy(), self.n_eff.copy(), self.unknown.copy(), self.usable.copy()
         for i in grouped:
             raw = raws[i]
+            if isinstance(raw, Lives) and outcome.kind == "duration" and 0 < raw.n <= int(size[i]):
+                value[i], known[i], events[i] = raw.duration, raw.n, raw.n * raw.event
+                weight[i] = n_eff[i] = raw.n
+                unknown[i], usable[i] = 0, True
             if isinstance(raw, Figures) and credible(raw, outcome, int(size[i])):
                 value[i], variance[i], known[i], events[i] = raw.mean, raw.variance, raw.n, raw.events
                 weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
