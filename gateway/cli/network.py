@@ -86,7 +86,8 @@ def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, c
     schema, least = config.schemas()[domain], config.min_cohort(domain)
     withdrawals = Withdrawals(config.data_dir / "withdrawn" / name)
     if schema.release == "packets":
-        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals)
+        answers = section.serve == "network"
+        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals, answers=answers)
     ledger = Ledger(config.data_dir / "atoms" / name)
     publication = Publication(name, domain, schema, least, ledger, withdrawals, clock)
     return AggregateNetwork(name, domain, schema, engine, least, clock, publication, withdrawals)
