@@ -36,13 +36,15 @@ log = logging.getLogger(__name__)
 class PublisherTimes:
     """coalesce_s: how long a change waits for others. bump_s: the oldest that a serial gets without any change.
 
-    stale_s: how long beyond their time to live records may be used. margin_s: how much longer than for readers with a
-    right clock what is replaced in a cell stays there. retry_s: after a failure.
+    stale_s: how long beyond their time to live records may be used. keep_s: how long a version may be relied on after
+    the next one, at least. margin_s: how much longer than for readers with a right clock what is replaced in a cell
+    stays there. retry_s: after a failure.
     """
 
     coalesce_s: float = 0.25
     bump_s: float = 10.0
     stale_s: float = 30.0
+    keep_s: float = 0.0
     margin_s: float = 30.0
     retry_s: float = 1.0
 
@@ -108,7 +110,7 @@ class Publisher:
         self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
         self._delegations = tuple(delegations)
         self._dress = dress
-        self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
+        self._keep_s = max(self._ttls.apex + self._ttls.cell + self._times.stale_s, self._times.keep_s)
         domains = tuple(enrolment.domains)
         self._shelves = {
             name: _Shelf(
