@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
 from registry.cut import Cut
-from registry.edition import Edition, Held, Press
+from registry.edition import Edition, Held, Press, generations
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
@@ -142,9 +142,19 @@ class Publisher:
         """Go on from what was published last, where that is known for certain.
 
         A version that was served and is not known could have held cells that new ones must not be taken for; so
-        all generations are new ones then.
+        all generations are new ones then, also where the journal is not the one that they were counted in.
         """
+        if self.history.serial > self._serial:
+            log.error(
+                "what was published last, as %d, is not in the journal, whose last serial is %d: networks that it does "
+                "not know have to send their coverages again", self.history.serial, self._serial,
+            )  # fmt: skip
         if self.history.serial != self._serial or not self._serial:
+            for name in self._shelves:
+                zone = self.history.zones.get(Naming(name, self._enrolment.origin).apex)
+                if zone is not None and (known := generations(zone)):
+                    self._journal.skip_generations(name, max(known))
+            self._serial = max(self._serial, self.history.serial)
             self.history.restart()
             return
         self._known = dict(self.history.zones)
