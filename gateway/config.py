@@ -68,6 +68,7 @@ class RegistrySection(Section):
     ttl: TtlSection = TtlSection()
     soa: SoaSection = SoaSection()
     coalesce: Seconds = 0.25
+    keep: Seconds | None = None
     lease: Seconds = 120.0
     udp_rate: Annotated[float, Field(gt=0)] = RATE
     keys: Mapping[Name, KeySection] = {}
