@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,7 +29,7 @@ from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
 from registry.limiter import RATE
-from registry.schema import Schema
+from registry.schema import MIN_AGGREGATED, Schema
 from registry.source import Source
 from registry.tsig import TsigKey
 from registry.units import size
@@ -77,7 +78,7 @@ class RegistrySection(Section):
 
 class DomainSection(Section):
     schema_: Annotated[Path, Field(alias="schema")]
-    release: Literal["packets"] | None = None
+    release: Literal["packets", "aggregates"] | None = None
     min_cohort: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -158,7 +159,19 @@ class FederationConfig:
 
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
-        return {name: Schema.from_yaml(self.here / section.schema_) for name, section in self.domains.items()}
+        return {name: self._schema(name, section) for name, section in self.domains.items()}
+
+    def _schema(self, domain: str, section: DomainSection) -> Schema:
+        """The schema file, with what the domain's section says otherwise."""
+        schema = Schema.from_yaml(self.here / section.schema_)
+        if section.release == "packets" and schema.release == "aggregates":
+            raise ConfigError(f"{self.file}: domains.{domain}.release: the schema releases aggregates, and no packets")
+        least = section.min_cohort or schema.min_cohort
+        if section.release == "aggregates" and least < MIN_AGGREGATED:
+            raise ConfigError(
+                f"{self.file}: domains.{domain}: where aggregates are released, min_cohort is {MIN_AGGREGATED} at least"
+            )
+        return replace(schema, release=section.release or schema.release)
 
     def keys(self) -> dict[str, TsigKey]:
         """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""

@@ -30,6 +30,7 @@ from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
 from gateway.resolution import Walk
 from gateway.resolver import Resolver, Tree
+from gateway.standpoint import Standpoint
 from gateway.synthesis import cautions, synthesise
 from gateway.trees import Trees
 from registry.cell import Naming
@@ -48,6 +49,9 @@ WARNINGS = {
     "beyond is not covered, and was not relied upon.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
+
+LEAST_HEARD = 5  # networks: fewer have no median that withstands two liars, and no prediction
+CELLS_AT_ONCE = 8  # opened in one go to find them
 
 Opened = tuple[Path, Kept[Cell] | LookupFailed]
 
@@ -96,13 +100,29 @@ class Journey:
             await asyncio.gather(*self._prepared.values(), return_exceptions=True)
 
     async def corroborate(self) -> None:
-        """Hear from each network that has answered what it says by itself."""
+        """Hear from each network that has answered what it says by itself; and, if few have, from the nearest others.
+
+        A network that claims to hold all that is near is otherwise the only one asked, and nobody contradicts it.
+        """
         heard = [
             Heard(answered, whole=self._asking.per == "action" and not self._within[name])
             for name, answered in self._answered.items()
             if answered.reply is not None
         ]
-        self._opinions = await opinions(self._asking, self._fanout, heard)
+        others = await self._nearest_others(LEAST_HEARD - len(heard))
+        self._opinions = await opinions(self._asking, self._fanout, heard, others)
+
+    async def _nearest_others(self, wanted: int) -> list[str]:
+        """The networks nearest by what is covered, of those that were not asked; cells are opened to find so many."""
+        everywhere = np.full(len(self._asking.arms), np.inf)
+        while True:
+            standing = self._plan.standing()
+            nearest = np.argsort(standing.lower.min(axis=1, initial=np.inf), kind="stable")
+            left = [name for row in nearest if (name := standing.names[row]) not in self._plan.asked]
+            cells = self._walk.wanted(everywhere)[:CELLS_AT_ONCE]
+            if len(left) >= wanted or not cells or not self._deadline.remaining():
+                return left[: max(0, wanted)]
+            self._take_cells(await asyncio.gather(*(self._look_up(path) for path in cells)))
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
@@ -155,7 +175,7 @@ class Journey:
         """Candidates at hand, as many as may be neighbours."""
         return self._merge.count()
 
-    def answer(self) -> Answer:
+    def answer(self, standpoint: Standpoint) -> Answer:
         """What the journey brought, certified and synthesised. Takes a while for thousands of neighbours."""
         asking = self._asking
         self._drop_the_faulty()
@@ -206,6 +226,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
                 opinions=self._opinions,
+                standpoint=standpoint,
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
@@ -229,7 +250,8 @@ class Journey:
             if not at_hand:
                 for network in steps.soon():
                     if network not in self._prepared:
-                        self._prepared[network] = asyncio.create_task(self._fanout.prepare(network))
+                        preparing = self._fanout.prepare(network, self._asking.request(network, {}))
+                        self._prepared[network] = asyncio.create_task(preparing)
                 return
             self._take_cells(at_hand)
 

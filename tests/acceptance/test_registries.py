@@ -243,9 +243,10 @@ async def test_a_subtree_that_does_not_name_its_parent_is_refused_by_name(
 
         await until(refused)
         answer = await registries["root"].ask(**RICE)
-        [missing] = [each for each in answer["certificate"]["missing"] if each["cell"] == ASIA.apex]
-        assert (missing["network"], missing["disposition"]) == (None, "unresolved")
-        assert answer["certificate"]["complete_within"] <= missing["lower_bound"]
+        missing = [each for each in answer["certificate"]["missing"] if each["cell"] == ASIA.apex]
+        assert missing  # one, or two while what the parent has replaced stays beside what is new
+        assert {(each["network"], each["disposition"]) for each in missing} == {(None, "unresolved")}
+        assert answer["certificate"]["complete_within"] <= min(each["lower_bound"] for each in missing)
         assert not any(each["network"].endswith(ASIA.apex) for each in answer["neighbours"])
     finally:
         await role.stop()
