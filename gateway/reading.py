@@ -18,7 +18,6 @@ from pydantic import Field, field_validator
 
 from gateway.section import Seconds, Section
 from regional.client import NetworkClient
-from regional.connections import Connections
 from regional.engines.address import EngineAddress, secret
 from regional.engines.opening import READABLE
 from regional.engines.reading import Bounds, ServerReader
@@ -58,8 +57,11 @@ class ReadingSection(Section):
                 raise ValueError(f"{at!r:.100} is an account at {read.at}; name the servers so")
         return accounts
 
-    def reader(self, here: Path, clock: Clock) -> Reader:
-        """Who asks, nothing opened yet; files are taken from `here`. Raises ConfigError where a secret is missing."""
+    def reader(self, served: NetworkClient, here: Path, clock: Clock) -> Reader:
+        """Who asks, nothing opened yet but `served`, for networks with a service of their own.
+
+        Files are taken from `here`. Raises ConfigError where a secret is missing.
+        """
         known = {
             at: {
                 "user": each.user,
@@ -72,10 +74,10 @@ class ReadingSection(Section):
         def account(address: EngineAddress) -> EngineAddress:
             return replace(address, **known.get(address.at, {}))  # type: ignore[arg-type]
 
-        def served() -> Reader:
-            return NetworkClient(Connections())
+        def by_http() -> Reader:
+            return served
 
         def kept() -> Reader:
             return ServerReader(Bounds(self.networks, self.packets, self.idle), account, clock)
 
-        return Readers({"http": served, "https": served, **dict.fromkeys(READABLE, kept)})
+        return Readers({"http": by_http, "https": by_http, **dict.fromkeys(READABLE, kept)})

@@ -67,6 +67,7 @@ class _Shelf:
     not_before: float = 0.0
     failure: str | None = None
     growing: asyncio.Task[None] | None = None
+    bare: bool = False  # nothing new can be published of it before that is done
     held: Versioned[str, Held] = field(default_factory=lambda: Versioned({}))
     holdings: Versioned[str, Holding] = field(default_factory=lambda: Versioned({}))  # of all domains, when so
     seen_at: float = float("inf")  # by the wall clock
@@ -249,7 +250,9 @@ class Publisher:
         return shelf.held
 
     def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:
-        """Seconds until the domain is to be published; endless where nothing has changed."""
+        """Seconds until the domain is to be published; endless where nothing has changed, or its tree has to grow."""
+        if shelf.bare:
+            return float("inf")
         if shelf.edition is not None and shelf.edition.shows(held):
             shelf.changed_at = None
             if shelf.failure is None:
@@ -286,10 +289,15 @@ class Publisher:
         editions: dict[str, Edition] = {}
         failures: dict[str, str] = {}
         for name, shelf in self._shelves.items():
-            if shelf.failure is not None and name not in due:
+            if shelf.bare or (shelf.failure is not None and name not in due):
+                continue
+            held = self._held(name)
+            if shelf.press.bare(shelf.edition, held):
+                shelf.bare = True
+                shelf.growing = asyncio.create_task(self._grow(name, shelf, held))
                 continue
             try:
-                editions[name] = await asyncio.to_thread(self._next, shelf, self._held(name), serial, now)
+                editions[name] = await asyncio.to_thread(self._next, shelf, held, serial, now)
             except KindredError as error:
                 log.error("%s: not published: %s", name, error)
                 failures[name] = error.detail
@@ -311,7 +319,9 @@ class Publisher:
             log.error("nothing can be published: %s", error)
             self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
             return
-        self._zones, self._known = ZoneSet(zones), {zone.apex: zone for zone in zones}
+        self._known = {zone.apex: zone for zone in zones}
+        apexes = (Naming(name, self._enrolment.origin).apex for name in self._shelves)
+        self._zones = ZoneSet(zones, (apex for apex in apexes if apex not in self._known))
         self._turn(editions, failures, now)
         for tell in self.on_published:
             tell([zone.apex for _, zone in steps])
@@ -331,14 +341,26 @@ class Publisher:
             idle = shelf.growing is None or shelf.growing.done()
             if shelf.edition is not None and not shelf.edition.expiry and shelf.press.worn and idle:
                 leaves = await asyncio.to_thread(shelf.press.leaves)
-                shelf.growing = asyncio.create_task(self._grow(name, shelf.press, shelf.edition.networks, leaves))
+                shelf.growing = asyncio.create_task(self._grow(name, shelf, shelf.edition.networks, leaves))
 
-    async def _grow(self, name: str, press: Press, held: Mapping[str, Held], leaves: Sequence[CellRecord]) -> None:
+    async def _grow(
+        self, name: str, shelf: _Shelf, held: Mapping[str, Held], leaves: Sequence[CellRecord] | None = None
+    ) -> None:
+        """A tree of what is `held`, beside the one there is, if there is one."""
+        failure = ""
         try:
             number = await asyncio.to_thread(self._journal.next_generation, name)
-            press.plant(await asyncio.to_thread(press.grow, number, held, leaves))
+            shelf.press.plant(await asyncio.to_thread(shelf.press.grow, number, held, leaves))
         except KindredError as error:
             log.error("%s: no new tree: %s", name, error)
+            failure = error.detail
+        except Exception as error:  # whatever it is, the other domains go on
+            log.exception("%s: no new tree", name)
+            failure = f"unforeseen {type(error).__name__}"
+        if shelf.bare:
+            shelf.bare = False
+            if failure:
+                self._turn({}, {name: failure}, self._clock.monotonic())
         self.wake()
 
     def _next(self, shelf: _Shelf, held: Mapping[str, Held], serial: int, now: float) -> Edition:

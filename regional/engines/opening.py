@@ -6,6 +6,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any, Final
 
+from regional.engine import Engine
 from regional.engines.address import EngineAddress
 from regional.engines.backing import PATIENCE_S, Backing, Readable
 from regional.engines.front import Front
@@ -13,7 +14,8 @@ from regional.engines.mirror import Home
 from regional.partition import Partition
 from registry.errors import ConfigError
 
-_BACKINGS: Final = {
+_ENGINES: Final = {  # those that answer themselves, and those whose packets a front mirrors
+    "milvus": ("regional.engines.milvus", "MilvusEngine"),
     "mqtt": ("regional.engines.mqtt", "MqttBacking"),
     "nats": ("regional.engines.nats", "NatsBacking"),
     "etcd": ("regional.engines.etcd", "EtcdBacking"),
@@ -29,9 +31,13 @@ READABLE: Final = tuple(_READABLES)  # schemes of servers that can be read witho
 
 def engine_at(
     address: EngineAddress, home: Home, d: int, partition: Partition | None = None, patience_s: float = PATIENCE_S
-) -> Front:
-    """A front on a server, not open yet. Raises ConfigError for an option that it does not have."""
-    backing: Backing = _load(_BACKINGS[address.scheme], address)(address, patience_s)
+) -> Engine:
+    """An engine on a server, not open yet. Raises ConfigError for an option that it does not have."""
+    made = _load(_ENGINES[address.scheme], address)
+    if address.scheme == "milvus":
+        engine: Engine = made(home, d, address, partition, patience_s)
+        return engine
+    backing: Backing = made(address, patience_s)
     return Front(home, d, backing, partition)
 
 
