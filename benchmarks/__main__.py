@@ -15,6 +15,7 @@ BENCHMARKS = (
     "throughput",
     "planner",
     "precision",
+    "poisoning",
     "engine",
     "engines",
     "nameserver",

@@ -226,7 +226,7 @@ class Accepted(Enrolment):
         """As if it had come signed."""
         now = clock.now()
         held = Holding(coverage, "", now, 1e6, now + 1e6, clock.monotonic() + 1e6)
-        self._holdings = {**self._holdings, coverage.network: held}
+        self._holdings = self._holdings.changed({coverage.network: held})
 
 
 def _resident() -> int:

@@ -1,4 +1,4 @@
-"""The demonstration: a federation of 123 networks on this machine, real data of four fields, real questions.
+"""The demonstration: a federation of 127 networks on this machine, real data of four fields, real questions.
 
     make demo            (or: python examples/multi_region_demo.py)
 
@@ -53,6 +53,12 @@ NEW_SEASON: dict[tuple[str, bytes], Packet] = {}
 # Domain, its situation under examples/situations, neighbours per action, and the question in words.
 ASKED = (
     ("icu.medicine", "icu.json", 100, "A woman of 67 in septic multi-organ failure: what came of others, by catheter?"),
+    (
+        "smoking.medicine",
+        "smoking.json",
+        50,
+        "A woman of 46, a pack a day for 27 years: what becomes of her weight if she quits?",
+    ),
     ("rice.agriculture", "rice.json", 30, "Half a hectare rented for a share of the harvest: which variety?"),
     ("drives.machinery", "drives.json", 300, "A 3 TB drive at 27 degrees: how long do they live, by brand?"),
     ("crash.vehicles", "crash.json", 300, "A frontal impact at 40 to 54 km/h: by belt and airbag (networks by place)"),

@@ -48,6 +48,9 @@ WARNINGS = {
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
 
+LEAST_HEARD = 5  # networks: fewer have no median that withstands two liars, and no prediction
+CELLS_AT_ONCE = 8  # opened in one go to find them
+
 Opened = tuple[Path, Kept[Cell] | LookupFailed]
 
 
@@ -95,13 +98,29 @@ class Journey:
             await asyncio.gather(*self._prepared.values(), return_exceptions=True)
 
     async def corroborate(self) -> None:
-        """Hear from each network that has answered what it says by itself."""
+        """Hear from each network that has answered what it says by itself; and, if few have, from the nearest others.
+
+        A network that claims to hold all that is near is otherwise the only one asked, and nobody contradicts it.
+        """
         heard = [
             Heard(answered, whole=self._asking.per == "action" and not self._within[name])
             for name, answered in self._answered.items()
             if answered.reply is not None
         ]
-        self._opinions = await opinions(self._asking, self._fanout, heard)
+        others = await self._nearest_others(LEAST_HEARD - len(heard))
+        self._opinions = await opinions(self._asking, self._fanout, heard, others)
+
+    async def _nearest_others(self, wanted: int) -> list[str]:
+        """The networks nearest by what is covered, of those that were not asked; cells are opened to find so many."""
+        everywhere = np.full(len(self._asking.arms), np.inf)
+        while True:
+            standing = self._plan.standing()
+            nearest = np.argsort(standing.lower.min(axis=1, initial=np.inf), kind="stable")
+            left = [name for row in nearest if (name := standing.names[row]) not in self._plan.asked]
+            cells = self._walk.wanted(everywhere)[:CELLS_AT_ONCE]
+            if len(left) >= wanted or not cells or not self._deadline.remaining():
+                return left[: max(0, wanted)]
+            self._take_cells(await asyncio.gather(*(self._look_up(path) for path in cells)))
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""

@@ -25,9 +25,11 @@ class Heard:
     whole: bool
 
 
-async def opinions(asking: Asking, fanout: Fanout, heard: Sequence[Heard]) -> dict[str, Neighbours]:
-    """By network, its own K nearest of each action."""
-    again = [each.answered.network for each in heard if not each.whole]
+async def opinions(
+    asking: Asking, fanout: Fanout, heard: Sequence[Heard], others: Sequence[str]
+) -> dict[str, Neighbours]:
+    """By network, its own K nearest of each action. others: networks that the question itself did not need."""
+    again = [each.answered.network for each in heard if not each.whole] + list(others)
     replies = await asyncio.gather(*(fanout.ask(network, asking.opinion(network), lapsed=False) for network in again))
     said = [each.answered for each in heard if each.whole] + list(replies)
     batches = {each.network: each.reply.packets for each in said if each.reply is not None and len(each.reply.packets)}

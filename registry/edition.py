@@ -23,6 +23,7 @@ from registry.region import Region
 from registry.rendering import MAX_CELL_BYTES, Rendering
 from registry.texts import ApexText
 from registry.tree import build_tree
+from registry.versioned import Versioned
 from registry.wire import MAX_NAME, SVCB, TXT
 from registry.zone import NET, NetworkEntry, Publication, Ttls, Zone, domain_zone, network_nodes
 
@@ -63,15 +64,18 @@ class Edition:
         """Whether it is of the same coverages, lapsed or not."""
         if held is self.networks:
             return True
-        changed = changes(self.networks, held)
-        return held.keys() == self.networks.keys() and all(
-            each.covers_as(self.networks[name]) for name, each in changed.items()
+        return len(held) == len(self.networks) and all(
+            name in self.networks and each.covers_as(self.networks[name])
+            for name, each in changes(self.networks, held).items()
         )
 
 
 def changes(before: Mapping[str, Held], held: Mapping[str, Held]) -> dict[str, Held]:
-    """Those that are not the same objects as before; whoever is as before is the same object."""
-    return {name: each for name, each in held.items() if before.get(name) is not each}
+    """Those that are not the same objects as before, in order of names; whoever is as before is the same object."""
+    names: Iterable[str] = held
+    if isinstance(before, Versioned) and isinstance(held, Versioned):
+        names = before.differing(held)
+    return {name: held[name] for name in sorted(names) if name in held and before.get(name) is not held[name]}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,11 +269,12 @@ class Press:
 
     def _bring_up(self, tree: LivingTree, held: Mapping[str, Held], before: Mapping[str, Held]) -> None:
         """The tree is to show what is held; `before`: what it is known to show."""
-        for name, each in changes(before, held).items():
+        changed = changes(before, held)
+        for name, each in changed.items():
             old = before.get(name)
             if old is None or not each.covers_as(old):
                 tree.cover(self._target(name), self._leaves({name: each}))
-        if before.keys() != held.keys():
+        if len(before) != len(held) or any(name not in before for name in changed):
             targets = {self._target(name) for name in held}
             for target in tree.networks():
                 if target not in targets:

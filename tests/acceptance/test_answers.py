@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.federation import Federation
 from regional.packet import node_text
@@ -268,3 +269,14 @@ async def test_many_questions_at_once(kindred: Federated, truths: dict[str, Trut
         return places(await kindred.ask(**question)) == truths["crash.vehicles"].places(question)
 
     assert all(await asyncio.gather(*(one(number) for number in range(40))))
+
+
+async def test_the_schema_of_answers_is_published(kindred: Federated) -> None:
+    status, schema = await kindred.get("/v1/answer.schema.json")
+    assert status == 200
+    Draft202012Validator.check_schema(schema)
+    answer = await kindred.ask(domain="icu.medicine", situation=situation("icu"), k=50, corroborate=True)
+    assert Draft202012Validator(schema).is_valid(answer)
+    # It holds for every member: what is not in it is no part of an answer.
+    assert not Draft202012Validator(schema).is_valid({**answer, "conclusion": "true"})
+    assert not Draft202012Validator(schema).is_valid({**answer, "found": None})

@@ -30,8 +30,8 @@ def read(tmp_path: Path, text: str) -> FederationConfig:
 
 def test_the_shipped_file() -> None:
     config = FederationConfig.from_yaml(ROOT / "federation.yaml")
-    assert len(config.networks) == 123
-    assert len(config.schemas()) == 6
+    assert len(config.networks) == 127
+    assert len(config.schemas()) == 7
     assert all(network.data is not None and network.data.is_file() for network in config.networks.values())
     assert config.networks["icu-mosf-w-sepsis"].where == {"cat1": "MOSF w/Sepsis"}
     assert config.networks["severity-55-plus-1"].where == {"dvcat": "55+", "frontal": 1}

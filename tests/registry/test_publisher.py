@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from registry.coverage import Coverage
 from registry.edition import Held, Press
 from registry.enrolment import DomainEntry, Member
 from registry.errors import LookupFailed, RegionError, StorageFull, Unavailable
+from registry.history import Step
 from registry.holding import Holding
 from registry.living import LEAVING, LivingTree
 from registry.lookup import Lookups, NetworkInfo
@@ -401,6 +403,34 @@ async def test_a_full_disk_stops_publication_and_not_service(
     await settle(registry)
     assert (await eye.look()).serial > first.serial
     assert registry.publisher.troubles() == {}
+
+
+async def test_nothing_is_told_before_its_serial_is_on_the_disk(
+    registry: Registry[ManualClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registry.publisher.tick()
+    before = registry.publisher.zones()
+    done: list[str] = []
+    appending = Event()
+    keep, append = registry.journal.next_serial, registry.publisher.history.append
+
+    def slowly(now: int) -> int:
+        appending.wait(0.2)  # as long as it takes to see that nobody does
+        assert registry.publisher.zones() is before
+        done.append("serial")
+        return keep(now)
+
+    def appended(steps: Sequence[Step]) -> None:
+        appending.set()
+        done.append("history")
+        append(steps)
+
+    monkeypatch.setattr(registry.journal, "next_serial", slowly)
+    monkeypatch.setattr(registry.publisher.history, "append", appended)
+    registry.clock.advance(60)
+    await registry.publisher.tick()
+    assert done == ["serial", "history"]
+    assert registry.publisher.zones() is not before
 
 
 def test_cells_of_the_largest_dimension_fit() -> None:
