@@ -13,8 +13,6 @@ from contextlib import aclosing
 from typing import Final
 
 from regional.engine import MAX_K, Census, Change, Limits, NearestQuery, NearestResult, PutResult, Watch
-from regional.engines.address import EngineAddress
-from regional.engines.backing import PATIENCE_S
 from regional.engines.dhtitem import checked
 from regional.engines.dhtnode import DhtNode, Secret
 from regional.engines.dhtpublisher import Publisher
@@ -25,31 +23,33 @@ from regional.partition import Partition
 from registry.clock import Clock
 from registry.errors import StorageFull, Unavailable
 
+DHT_PATIENCE_S: Final = 40.0  # three lookups, one after another, each with a silent node among the nearest
 MAX_PACKETS: Final = 100_000  # put again every half hour: 56 a second
 
 
 class DhtEngine:
-    """The packets of dimension d that `truth` keeps, published under the key of `secret`."""
+    """The packets of dimension d that `truth` keeps, published under `name` and the key of `secret`, by `node`."""
 
     def __init__(
         self,
-        address: EngineAddress,
+        node: DhtNode,
+        name: str,
         truth: EmbeddedEngine,
         d: int,
         secret: Secret,
         clock: Clock,
-        patience_s: float = PATIENCE_S,
+        patience_s: float = DHT_PATIENCE_S,
     ) -> None:
-        address.only("listen")
-        self._address = address
         self._truth = truth
+        self._name = name
         self._d = d
         self._secret = secret
         self._clock = clock
         self._patience_s = patience_s
-        self._node = DhtNode(address.servers, address.options.get("listen", "127.0.0.1:0"))
+        self._node = node
         self._publisher: Publisher | None = None
         self._feed: Watcher | None = None
+        self._joined = False
 
     @property
     def limits(self) -> Limits:
@@ -70,7 +70,8 @@ class DhtEngine:
         """Load the truth, join the DHT, and publish what it does not have."""
         await self._truth.open()
         try:
-            await self._node.open(self._patience_s)
+            await self._node.open()
+            self._joined = True
             kept: list[Change] = []
             async with aclosing(self._truth.watch()) as watch:
                 async for told in watch:
@@ -84,7 +85,7 @@ class DhtEngine:
             self._publisher = Publisher(
                 self._node,
                 self._secret,
-                self._address.name,
+                self._name,
                 self._d,
                 len(parted),
                 parted.version,
@@ -102,7 +103,9 @@ class DhtEngine:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             await publisher.close()
-        await self._node.close()
+        if self._joined:
+            self._joined = False
+            await self._node.close()
         await self._truth.close()
 
     async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
@@ -169,5 +172,5 @@ class DhtEngine:
 
     def _opened(self) -> Publisher:
         if self._publisher is None:
-            raise Unavailable(f"{self._address.where} is not open")
+            raise Unavailable(f"{self._name} is not open")
         return self._publisher

@@ -27,7 +27,6 @@ MAX_ACTIONS: Final = 32  # bits of a mask
 MAX_NAMES: Final = 400  # bytes of the actions' names in a head
 ALL: Final = (1 << MAX_ACTIONS) - 1  # the mask of what may hold any action
 _STEPS: Final = 255
-_OUTWARD: Final = 1.0 + 1e-9  # over the relative error of a distance over d <= 128 axes
 
 Point = npt.NDArray[np.float64]
 
@@ -41,7 +40,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ref:
-    """A page, and what lies under it: n packets whose actions are in `mask`, no farther than radius from centre.
+    """A page, and what lies under it: n packets whose actions are in `mask`, in the box from lo to hi, (d,) each.
 
     level: 0 for a leaf, a page of keys; else it is a page of pages of the level below.
     """
@@ -50,8 +49,8 @@ class Ref:
     name: bytes
     n: int
     mask: int
-    centre: Point
-    radius: float
+    lo: Point
+    hi: Point
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +84,9 @@ class Head:
         try:
             version, bucket, buckets, parted, d, serial, time, n, actions, top = _loads(value)
             _require(version == VERSION, f"it is of version {version!r:.20}, this software reads {VERSION}")
-            _require(all(type(each) is int and each >= 0 for each in (bucket, buckets, parted, d, serial, n)), "a number")
+            _require(
+                all(type(each) is int and each >= 0 for each in (bucket, buckets, parted, d, serial, n)), "a number"
+            )
             _require(type(time) is float and math.isfinite(time), "its time")
             _require(1 <= d <= 128 and bucket < buckets, "d or its bucket")
             _require(actions is None or all(type(each) is str for each in actions), "its actions")
@@ -141,7 +142,7 @@ def leaf(keys: Sequence[Key]) -> bytes:
 
 
 def index(refs: Sequence[Ref]) -> bytes:
-    """The value of a page of pages, of one level. Their balls are widened by what rounding the centres costs."""
+    """The value of a page of pages, of one level. Their boxes are coded in octets, rounded outward."""
     return _dumps([refs[0].level + 1, *_codes(refs)])
 
 
@@ -155,35 +156,34 @@ def read_page(value: bytes, ref: Ref) -> list[Key] | list[Ref]:
             _require(all(type(node) is bytes and type(seq) is int for node, seq in keys), "its keys")
             _require(len({node for node, _ in keys}) == len(keys) == ref.n, f"{len(keys)} keys, {ref.n} were counted")
             return keys
-        refs = _refs(level - 1, rest, len(ref.centre))
+        refs = _refs(level - 1, rest, len(ref.lo))
         _require(sum(each.n for each in refs) == ref.n, "its pages do not count what was counted")
     except (ValueError, TypeError) as error:
         raise Corrupt(f"a page of the directory is not readable: {error}"[:200]) from None
     return refs
 
 
-def quantised(centre: Point, low: float, high: float) -> tuple[bytes, Point]:
-    """A centre (d,) as one octet per axis between low and high, and the point that it then is."""
-    scale = (high - low) / _STEPS
-    codes = np.zeros(len(centre)) if scale == 0 else np.clip(np.rint((centre - low) / scale), 0, _STEPS)
-    return codes.astype(np.uint8).tobytes(), low + scale * codes
-
-
 def _codes(refs: Sequence[Ref]) -> list[Any]:
-    centres = np.stack([each.centre for each in refs])
-    low, high = float(np.float32(centres.min())), float(np.float32(centres.max()))
+    """The scale of the boxes, then five members for each page."""
+    lo, hi = np.stack([each.lo for each in refs]), np.stack([each.hi for each in refs])
+    low, high = _below(float(lo.min())), -_below(-float(hi.max()))
+    below = np.floor((lo - low) / ((high - low) / _STEPS)).clip(0, _STEPS)
+    above = np.ceil((hi - low) / ((high - low) / _STEPS)).clip(0, _STEPS)
+    below -= _faces(low, high, below) > lo
+    above += _faces(low, high, above) < hi
     found: list[Any] = [low, high]
-    for each in refs:
-        codes, moved = quantised(each.centre, low, high)
-        shift = math.dist(each.centre, moved)
-        found += [each.name, each.n, each.mask, codes, outward(each.radius + shift)]
+    for each, under, over in zip(refs, below.astype(np.uint8), above.astype(np.uint8), strict=True):
+        found += [each.name, each.n, each.mask, under.tobytes(), over.tobytes()]
     return found
 
 
-def outward(radius: float) -> float:
-    """A float32 that is no smaller, whatever the arithmetic lost."""
-    rounded = np.float32(radius * _OUTWARD)
-    return float(rounded if float(rounded) >= radius else np.nextafter(rounded, np.float32(np.inf)))
+def _below(value: float) -> float:
+    """A float32 that is less, by more than any error of the arithmetic."""
+    return float(np.nextafter(np.nextafter(np.float32(value), np.float32(-np.inf)), np.float32(-np.inf)))
+
+
+def _faces(low: float, high: float, codes: Point) -> Point:
+    return low + (high - low) / _STEPS * codes
 
 
 def _level(found: object) -> int:
@@ -193,14 +193,14 @@ def _level(found: object) -> int:
 
 def _refs(level: int, found: list[Any], d: int) -> list[Ref]:
     low, high, *rest = found
-    _require(type(low) is float and type(high) is float and math.isfinite(high - low) and low <= high, "its scale")
+    _require(type(low) is float and type(high) is float and math.isfinite(high - low) and low < high, "its scale")
     refs = []
-    for name, n, mask, codes, radius in zip(*(rest[i::5] for i in range(5)), strict=True):
-        _require(type(name) is bytes and len(name) == HASH and type(codes) is bytes and len(codes) == d, "a page's name")
+    for name, n, mask, below, above in zip(*(rest[i::5] for i in range(5)), strict=True):
+        _require(type(name) is bytes and len(name) == HASH, "a page's name")
         _require(type(n) is int and n > 0 and type(mask) is int and 0 <= mask <= ALL, "a page's count")
-        _require(type(radius) is float and radius >= 0, "a page's radius")
-        scale = (high - low) / _STEPS
-        refs.append(Ref(level, name, n, mask, low + scale * np.frombuffer(codes, np.uint8).astype(np.float64), radius))
+        _require(all(type(each) is bytes and len(each) == d for each in (below, above)), "a page's box")
+        lo, hi = (_faces(low, high, np.frombuffer(each, np.uint8).astype(np.float64)) for each in (below, above))
+        refs.append(Ref(level, name, n, mask, lo, hi))
     return refs
 
 

@@ -1,7 +1,7 @@
 """What a reader has read of a network in a DHT, in memory, and read on where a question needs more.
 
 The heads are asked anew for every question (or kept for `ttl_s`), all else is read once: a page never changes, and a
-packet is read again when a leaf names a higher seq. Only leaves whose balls come near enough are opened, nearest first,
+packet is read again when a leaf names a higher seq. Only leaves whose boxes come near enough are opened, nearest first,
 until no leaf that is left can hold what was asked for; so the answer is exact, however little was read.
 """
 
@@ -23,7 +23,6 @@ from regional.engines.scan import Entry
 from regional.packetcbor import findable
 from registry.clock import Clock
 from registry.errors import Corrupt, Unavailable
-from registry.region import squared_distances
 
 _DEFLATED: Final = 1.0 - 1e-9  # a bound's float error, downward
 _FIRST: Final = 4  # leaves opened at once; twice as many in each round that follows
@@ -44,8 +43,8 @@ class DhtMirror:
         self._heads: list[Head] = []
         self._pages: dict[bytes, list[Ref]] = {}
         self._leaves: list[tuple[int, Ref]] = []  # with their buckets
-        self._centres: Float64s = np.empty((0, d))
-        self._radii: Float64s = np.empty(0)
+        self._lo: Float64s = np.empty((0, d))  # of their boxes
+        self._hi: Float64s = np.empty((0, d))
         self._names: frozenset[bytes] = frozenset()  # of the leaves
         self._open: dict[bytes, list[Key]] = {}  # leaves whose packets are in the index, by name
         self._opening: dict[bytes, asyncio.Task[None]] = {}
@@ -160,16 +159,17 @@ class DhtMirror:
         self._packets = {node: each for node, each in self._packets.items() if node in held}
         self._heads, self._leaves = heads, leaves
         self._pages = _reachable(heads, known)
-        self._centres = np.stack([ref.centre for _, ref in leaves]) if leaves else np.empty((0, self._d))
-        self._radii = np.array([ref.radius for _, ref in leaves])
+        self._lo = np.array([ref.lo for _, ref in leaves]).reshape(-1, self._d)
+        self._hi = np.array([ref.hi for _, ref in leaves]).reshape(-1, self._d)
         self._generation += 1
 
     def _needed(self, query: NearestQuery, result: NearestResult) -> list[Ref]:
         """Leaves that are not open and may hold what is among the nearest, nearest first."""
         if len(self._open) == len(self._names):
             return []
-        distances = np.sqrt(squared_distances(self._centres, query.fingerprint.astype(np.float64)))
-        bounds = np.maximum(0.0, distances * _DEFLATED - self._radii)
+        point = query.fingerprint.astype(np.float64)
+        beyond = np.maximum(0.0, np.maximum(self._lo - point, point - self._hi))
+        bounds = np.sqrt((beyond * beyond).sum(axis=1)) * _DEFLATED
         reaches = [_reaches(head, query, result) for head in self._heads]
         rows = [
             row
@@ -228,7 +228,9 @@ class DhtMirror:
             return Entry(node, "", b"", b"")
         found, action, axes = findable(packet)
         if found != node or len(axes) not in (0, 4 * self._d):
-            raise Corrupt(f"{self._network}: a packet in the DHT is of another node or dimension than its directory says")
+            raise Corrupt(
+                f"{self._network}: a packet in the DHT is of another node or dimension than its directory says"
+            )
         return Entry(node, action, axes, packet)
 
 

@@ -25,7 +25,9 @@ COPIES: Final = 4  # of the 8 nodes nearest to an item, how many must have taken
 AT_ONCE: Final = 16  # lookups under way; many more overrun the nodes' receive buffers, and each loss costs a second
 TRIES: Final = 3
 JOIN_S: Final = 5.0
-LOOKUP_S: Final = 10.0  # libtorrent gives a silent node 1 s before it asks another beside
+SETTLED_S: Final = 0.3  # after the first answer: who has a newer one has told it by then
+SLOW_S: Final = 1.0  # a lookup that takes longer waits for a silent node, and is no burden any more
+LOOKUP_S: Final = 20.0  # libtorrent waits 15 s for a silent node that is among the nearest
 _PEERS: Final = 8  # nodes that a new one is told of
 _POLL_S: Final = 0.02
 _BUFFER: Final = 1 << 20  # bytes of a socket's receive buffer, where the system allows it
@@ -34,8 +36,12 @@ _AMPLE: Final = 1_000_000  # libtorrent multiplies some of these by ten, in 32 b
 Server = tuple[str, int]
 
 
-def settings(listen: str) -> dict[str, Any]:
-    """libtorrent as a DHT node and nothing else, at `listen` (HOST:PORT); it knows nobody yet."""
+def settings(listen: str, guest: bool = False) -> dict[str, Any]:
+    """libtorrent as a DHT node and nothing else, at `listen` (HOST:PORT); it knows nobody yet.
+
+    guest: it keeps nothing for others, and they do not remember it (BEP 43). One that puts anything is remembered all
+    the same, and has to answer.
+    """
     alerts = libtorrent.alert.category_t
     return {
         "listen_interfaces": listen,
@@ -50,6 +56,8 @@ def settings(listen: str) -> dict[str, Any]:
         "enable_incoming_utp": False,
         "enable_outgoing_utp": False,
         "dht_bootstrap_nodes": "",  # by default some on the internet
+        "dht_read_only": guest,
+        "dht_max_fail_count": 2,  # of 20: what is silent twice is forgotten
         "dht_restrict_search_ips": False,  # else one node of a network of addresses is asked
         "dht_restrict_routing_ips": False,
         "dht_ignore_dark_internet": False,
@@ -75,13 +83,21 @@ class Secret:
 
 
 class DhtNode:
-    """A node that joins through `servers`, known as host and port. listen: HOST:PORT, port 0 for any."""
+    """A node that joins through `servers`, known as host and port. listen: HOST:PORT, port 0 for any.
 
-    def __init__(self, servers: Sequence[Server], listen: str = "127.0.0.1:0") -> None:
+    Who opens it uses it in its own event loop. It goes on answering others when nobody uses it any more, until `leave`:
+    one that is gone costs others 15 s for each lookup that comes near its place, until they have forgotten it.
+    """
+
+    def __init__(self, servers: Sequence[Server], listen: str = "127.0.0.1:0", guest: bool = False) -> None:
         self._servers = tuple(servers)
-        self._listen = listen
+        self._settings = settings(listen, guest)
         self._session: Any = None
-        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._users = 0
+        self._opening = asyncio.Lock()
+        self._receiver, self._sender = socket.socketpair()
+        for each in (self._receiver, self._sender):
+            each.setblocking(False)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._known = 0  # nodes in the routing table
         self._waiting: dict[object, set[_Waiter]] = {}
@@ -89,36 +105,39 @@ class DhtNode:
     @property
     def port(self) -> int:
         """Where it listens."""
-        return int(self._session.listen_port())
+        return int(self._opened().listen_port())
 
     async def open(self, patience_s: float = JOIN_S) -> None:
-        """Join. Raises Unavailable where no node answers."""
-        self._session = await asyncio.to_thread(libtorrent.session, settings(self._listen))
-        receiver, sender = self._pair = socket.socketpair()
-        for each in self._pair:
-            each.setblocking(False)
-        asyncio.get_running_loop().add_reader(receiver.fileno(), self._read, receiver)
-        self._session.set_alert_fd(sender.fileno())
+        """Join, if it has not; hear what comes. Raises Unavailable where no node answers."""
+        if not self._users:
+            self._opening, self._slots, self._waiting = asyncio.Lock(), asyncio.Semaphore(AT_ONCE), {}
+        self._users += 1
         try:
-            await self._join(patience_s)
+            async with self._opening:
+                if self._session is None:
+                    self._known = 0
+                    self._session = await asyncio.to_thread(libtorrent.session, self._settings)
+                    self._session.set_alert_fd(self._sender.fileno())
+                asyncio.get_running_loop().add_reader(self._receiver.fileno(), self._read)
+                self._read()  # what came before would never be told
+                await self._join(patience_s)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Leave."""
-        session, self._session = self._session, None
-        pair, self._pair = self._pair, None
-        if pair is not None:
-            asyncio.get_running_loop().remove_reader(pair[0].fileno())
-        for waiter in [each for waiters in self._waiting.values() for each in waiters]:
-            waiter.fail(Unavailable("the DHT node is closed"))
-        if session is not None:
-            held = [session]
-            del session
-            await asyncio.to_thread(held.clear)  # it waits until libtorrent's threads have ended
-        for each in pair or ():
-            each.close()
+        """Hear no more, when nobody else does."""
+        self._users -= 1
+        if not self._users:
+            asyncio.get_running_loop().remove_reader(self._receiver.fileno())
+            for waiter in [each for waiters in self._waiting.values() for each in waiters]:
+                waiter.fail(Unavailable("the DHT node is closed"))
+
+    def leave(self) -> None:
+        """End it, when nobody uses it any more; this waits for libtorrent's threads."""
+        self._session = None
+        self._receiver.close()
+        self._sender.close()
 
     async def put_mutable(self, secret: Secret, salt: bytes, value: bytes) -> None:
         """Have the nodes keep `value` in place of what was there. Raises Unavailable, TooLarge."""
@@ -188,26 +207,27 @@ class DhtNode:
         self, key: tuple[object, ...], send: Callable[[], object], enough: Callable[[bytes], bool] = lambda value: False
     ) -> Any:
         """What the alerts for `key` say. Raises Unavailable where none comes."""
+        waiter = _Waiter(enough)
         async with self._slots:
-            waiter = _Waiter(enough)
             first = key not in self._waiting
             waiters = self._waiting.setdefault(key, set())
             waiters.add(waiter)
-            try:
-                if first or key[0] is libtorrent.dht_put_alert:  # those who look up the same share it
-                    send()
-                async with asyncio.timeout(LOOKUP_S):
-                    return await waiter.future
-            except TimeoutError:
-                raise Unavailable("the DHT has not answered in time") from None
-            finally:
-                waiters.discard(waiter)
-                if not waiters and self._waiting.get(key) is waiters:
-                    del self._waiting[key]
+            if first or key[0] is libtorrent.dht_put_alert:  # those who look up the same share it
+                send()
+            await asyncio.wait({waiter.future}, timeout=SLOW_S)
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                return await waiter.future
+        except TimeoutError:
+            raise Unavailable("the DHT has not answered in time") from None
+        finally:
+            waiters.discard(waiter)
+            if not waiters and self._waiting.get(key) is waiters:
+                del self._waiting[key]
 
-    def _read(self, receiver: socket.socket) -> None:
+    def _read(self) -> None:
         with suppress(BlockingIOError):
-            receiver.recv(65536)
+            self._receiver.recv(65536)
         if self._session is None:
             return
         for alert in self._session.pop_alerts():
@@ -241,10 +261,22 @@ class _Waiter:
     def __init__(self, enough: Callable[[bytes], bool]) -> None:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._enough = enough
+        self._best: Any = None
+        self._settling: asyncio.TimerHandle | None = None
 
     def tell(self, found: Any, last: bool) -> None:
-        if not self.future.done() and (last or (found is not None and self._enough(found))):
+        if self.future.done():
+            return
+        if last or (found is not None and self._enough(found)):
             self.future.set_result(found)
+        elif found is not None:
+            self._best = found  # libtorrent tells only what is newer than what it told before
+            if self._settling is None:
+                self._settling = self.future.get_loop().call_later(SETTLED_S, self._settle)
+
+    def _settle(self) -> None:
+        if not self.future.done():
+            self.future.set_result(self._best)
 
     def fail(self, error: Exception) -> None:
         if not self.future.done():

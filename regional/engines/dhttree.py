@@ -12,13 +12,12 @@ import numpy as np
 
 from regional.engines.dhtitem import ALL, HASH, MAX_ACTIONS, MAX_NAMES, MAX_VALUE, Key, Point, Ref, index, leaf
 from regional.engines.dhtitem import name_of as item_name
-from regional.engines.dhtitem import outward
 from registry.region import squared_distances
 
 MAX_KEYS: Final = 32  # of a leaf, where nodes are short enough
 MIN_KEYS: Final = 8  # a leaf of fewer is dissolved
 _ROOM: Final = MAX_VALUE - 20  # for what a page begins with
-_REF: Final = HASH + 23  # bytes of a Ref, without its centre, at most
+_REF: Final = HASH + 20  # bytes of a Ref, without its box, at most
 
 
 class _Held(NamedTuple):
@@ -53,7 +52,7 @@ class Tree:
     """Packets of dimension d by node. `commit` tells the pages that are new."""
 
     def __init__(self, d: int) -> None:
-        self._fanout = _ROOM // (_REF + d)
+        self._fanout = _ROOM // (_REF + 2 * d)
         self._root = _Page(np.zeros(d), {})
         self._at: dict[bytes, _Page] = {}
         self._bits: dict[str, int] = {}
@@ -174,8 +173,7 @@ class Tree:
             return page.ref
         if page.keys is not None:
             points = np.stack([held.point for held in page.keys.values()])
-            centre = points.mean(axis=0)
-            radius = float(np.sqrt(squared_distances(points, centre).max()))
+            centre, lo, hi = points.mean(axis=0), points.min(axis=0), points.max(axis=0)
             value = leaf([Key(node, page.keys[node].seq) for node in sorted(page.keys)])
             level, n, mask = 0, len(page.keys), 0
             for held in page.keys.values():
@@ -187,13 +185,12 @@ class Tree:
             level, n, mask = refs[0].level + 1, sum(each.n for each in refs), 0
             for each in refs:
                 mask |= each.mask
-            centres = np.stack([each.centre for each in refs])
-            centre = np.average(centres, axis=0, weights=[each.n for each in refs])
-            radius = float((np.sqrt(squared_distances(centres, centre)) + [each.radius for each in refs]).max())
+            centre = np.average([each.centre for each in page.pages], axis=0, weights=[each.n for each in refs])
+            lo, hi = np.min([each.lo for each in refs], axis=0), np.max([each.hi for each in refs], axis=0)
             page.centres = None
         page.centre = centre
         page.value = value
-        page.ref = Ref(level, item_name(value), n, mask, centre, outward(radius))
+        page.ref = Ref(level, item_name(value), n, mask, lo, hi)
         found[page.ref.name] = value
         return page.ref
 
