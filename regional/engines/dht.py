@@ -18,6 +18,7 @@ from regional.engines.dhtnode import DhtNode, Secret
 from regional.engines.dhtpublisher import Publisher
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.feed import Watcher
+from regional.engines.mirror import Home
 from regional.packet import Packet
 from regional.partition import Partition
 from registry.clock import Clock
@@ -34,12 +35,14 @@ class DhtEngine:
         self,
         node: DhtNode,
         name: str,
+        home: Home,
         truth: EmbeddedEngine,
         d: int,
         secret: Secret,
         clock: Clock,
         patience_s: float = DHT_PATIENCE_S,
     ) -> None:
+        self._home = home
         self._truth = truth
         self._name = name
         self._d = d
@@ -86,6 +89,7 @@ class DhtEngine:
                 self._node,
                 self._secret,
                 self._name,
+                self._home,
                 self._d,
                 len(parted),
                 parted.version,

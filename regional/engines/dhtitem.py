@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regional.engines.backing import NEVER
+from regional.engines.mirror import Home
 from registry.errors import Corrupt, TooLarge
 
 VERSION: Final = 1
@@ -57,10 +58,11 @@ class Ref:
 class Head:
     """A bucket's directory as of one moment. serial grows with each; time: when it was signed, by the owner's clock.
 
-    buckets: how many the partition has, of which version. n: packets in this one. actions: the names of the mask's bits,
-    None where they are too many. top: None where nothing is in it.
+    home: whose packets they are. buckets: how many the partition has, of which version. n: packets in this one.
+    actions: the names of the mask's bits, None where they are too many. top: None where nothing is in it.
     """
 
+    home: Home
     bucket: int
     buckets: int
     version: int
@@ -75,18 +77,19 @@ class Head:
         """The value of its item."""
         top = [] if self.top is None else [self.top.level, *_codes([self.top])]
         actions = None if self.actions is None else list(self.actions)
-        place = [VERSION, self.bucket, self.buckets, self.version, self.d]
+        place = [VERSION, *self.home, self.bucket, self.buckets, self.version, self.d]
         return checked(_dumps([*place, self.serial, self.time, self.n, actions, top]))
 
     @classmethod
     def from_value(cls, value: bytes) -> Head:
         """Raises Corrupt."""
         try:
-            version, bucket, buckets, parted, d, serial, time, n, actions, top = _loads(value)
+            version, *rest = _loads(value)
             _require(version == VERSION, f"it is of version {version!r:.20}, this software reads {VERSION}")
-            _require(
-                all(type(each) is int and each >= 0 for each in (bucket, buckets, parted, d, serial, n)), "a number"
-            )
+            domain, space8, network, bucket, buckets, parted, d, serial, time, n, actions, top = rest
+            _require(type(domain) is str and type(space8) is bytes and type(network) is str, "its home")
+            numbers = bucket, buckets, parted, d, serial, n
+            _require(all(type(each) is int and each >= 0 for each in numbers), "a number")
             _require(type(time) is float and math.isfinite(time), "its time")
             _require(1 <= d <= 128 and bucket < buckets, "d or its bucket")
             _require(actions is None or all(type(each) is str for each in actions), "its actions")
@@ -95,7 +98,8 @@ class Head:
         except (ValueError, TypeError) as error:
             raise Corrupt(f"the head of a bucket is not readable: {error}"[:200]) from None
         names = None if actions is None else tuple(actions)
-        return cls(bucket, buckets, parted, d, serial, time, n, names, refs[0] if refs else None)
+        home = Home(domain, space8, network)
+        return cls(home, bucket, buckets, parted, d, serial, time, n, names, refs[0] if refs else None)
 
 
 def head_salt(name: str, bucket: int) -> bytes:

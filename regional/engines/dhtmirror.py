@@ -19,10 +19,11 @@ from regional.engines.backing import NEVER, seq_of
 from regional.engines.dhtdirectory import MAX_AGE_S, Directory
 from regional.engines.dhtitem import Head, Key, Ref
 from regional.engines.index import Index
+from regional.engines.mirror import Home
 from regional.engines.scan import Entry
 from regional.packetcbor import findable
 from registry.clock import Clock
-from registry.errors import Corrupt, Unavailable
+from registry.errors import Conflict, Corrupt, Unavailable
 
 _DEFLATED: Final = 1.0 - 1e-9  # a bound's float error, downward
 _FIRST: Final = 4  # leaves opened at once; twice as many in each round that follows
@@ -31,15 +32,15 @@ Float64s = npt.NDArray[np.float64]
 
 
 class DhtMirror:
-    """The packets of one network, of dimension d, as its `directory` leads to them."""
+    """The packets of `home`, of dimension d, as its `directory` leads to them."""
 
-    def __init__(self, directory: Directory, network: str, d: int, clock: Clock, ttl_s: float = 0.0) -> None:
+    def __init__(self, directory: Directory, home: Home, d: int, clock: Clock, ttl_s: float = 0.0) -> None:
         self._directory = directory
-        self._network = network
+        self._home = home
         self._d = d
         self._clock = clock
         self._ttl_s = ttl_s
-        self._index = Index(network, d)
+        self._index = Index(home.network, d)
         self._heads: list[Head] = []
         self._pages: dict[bytes, list[Ref]] = {}
         self._leaves: list[tuple[int, Ref]] = []  # with their buckets
@@ -82,7 +83,7 @@ class DhtMirror:
 
     async def census(self) -> Census:
         """Everything that can be found."""
-        await self._whole(lambda bucket: True)
+        await self._whole(lambda _bucket: True)
         return await self._index.census()
 
     async def nearest(self, query: NearestQuery) -> NearestResult:
@@ -134,19 +135,21 @@ class DhtMirror:
         others = await asyncio.gather(*(self._head(bucket) for bucket in range(1, first.buckets)))
         heads = [first, *others]
         for head in heads:
+            if head.home != self._home:
+                raise Conflict(f"{self._home.network}: the DHT has packets of {head.home}, not of {self._home}")
             if (head.d, head.buckets, head.version) != (self._d, first.buckets, first.version):
-                raise Corrupt(f"{self._network}: the heads of its buckets differ, or are not of d={self._d}")
+                raise Corrupt(f"{self._home.network}: the heads of its buckets differ, or are not of d={self._d}")
         return heads
 
     async def _head(self, bucket: int) -> Head:
         head = await self._directory.head(bucket)
         if head is None:
-            raise Unavailable(f"{self._network}: the head of bucket {bucket} is not in the DHT")
+            raise Unavailable(f"{self._home.network}: the head of bucket {bucket} is not in the DHT")
         age = self._clock.now() - head.time
         if age > MAX_AGE_S:
-            raise Unavailable(f"{self._network}: its owner last signed bucket {bucket} {age / 3600:.1f} hours ago")
+            raise Unavailable(f"{self._home.network}: its owner last signed bucket {bucket} {age / 3600:.1f} hours ago")
         if bucket < len(self._heads) and head.serial < self._heads[bucket].serial:
-            raise Unavailable(f"{self._network}: the DHT has an older head of bucket {bucket} than it had before")
+            raise Unavailable(f"{self._home.network}: the DHT has an older head of bucket {bucket} than it had before")
         return head
 
     def _adopt(self, heads: list[Head], leaves: list[tuple[int, Ref]], known: dict[bytes, list[Ref]]) -> None:
@@ -228,9 +231,7 @@ class DhtMirror:
             return Entry(node, "", b"", b"")
         found, action, axes = findable(packet)
         if found != node or len(axes) not in (0, 4 * self._d):
-            raise Corrupt(
-                f"{self._network}: a packet in the DHT is of another node or dimension than its directory says"
-            )
+            raise Corrupt(f"{self._home.network}: a packet in the DHT is of another node or d than its directory says")
         return Entry(node, action, axes, packet)
 
 
@@ -246,7 +247,7 @@ def _reaches(head: Head, query: NearestQuery, result: NearestResult) -> Callable
 
     names = head.actions
     if names is None:
-        return lambda mask: np.inf
+        return lambda _mask: np.inf
     each = [reach(name) for name in names]
 
     def of_mask(mask: int) -> float:

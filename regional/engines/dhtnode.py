@@ -36,7 +36,7 @@ _AMPLE: Final = 1_000_000  # libtorrent multiplies some of these by ten, in 32 b
 Server = tuple[str, int]
 
 
-def settings(listen: str, guest: bool = False) -> dict[str, Any]:
+def settings(listen: str, guest: bool = False) -> Any:
     """libtorrent as a DHT node and nothing else, at `listen` (HOST:PORT); it knows nobody yet.
 
     guest: it keeps nothing for others, and they do not remember it (BEP 43). One that puts anything is remembered all
@@ -116,7 +116,7 @@ class DhtNode:
             async with self._opening:
                 if self._session is None:
                     self._known = 0
-                    self._session = await asyncio.to_thread(libtorrent.session, self._settings)
+                    self._session = await asyncio.to_thread(lambda: libtorrent.session(self._settings))
                     self._session.set_alert_fd(self._sender.fileno())
                 asyncio.get_running_loop().add_reader(self._receiver.fileno(), self._read)
                 self._read()  # what came before would never be told
@@ -151,7 +151,7 @@ class DhtNode:
         await self._put((libtorrent.dht_put_alert, name), lambda: self._opened().dht_put_immutable_item(value))
 
     async def get_mutable(
-        self, public: bytes, salt: bytes, enough: Callable[[bytes], bool] = lambda value: False
+        self, public: bytes, salt: bytes, enough: Callable[[bytes], bool] | None = None
     ) -> bytes | None:
         """The newest value that the nodes have; None where they have none. enough: newest or not, this one will do."""
         key = (libtorrent.dht_mutable_item_alert, public, salt)
@@ -165,8 +165,7 @@ class DhtNode:
         """The value of this name; None where no node has it."""
         key = (libtorrent.dht_immutable_item_alert, name)
         for _ in range(TRIES):
-            digest = libtorrent.sha1_hash(name)
-            found = await self._call(key, lambda digest=digest: self._opened().dht_get_immutable_item(digest))
+            found = await self._call(key, lambda: self._opened().dht_get_immutable_item(libtorrent.sha1_hash(name)))
             if found is not None:
                 return bytes(found)
         return None
@@ -204,7 +203,7 @@ class DhtNode:
         raise Unavailable(f"{taken} nodes of the DHT have taken it, {COPIES} are wanted; deposit it again")
 
     async def _call(
-        self, key: tuple[object, ...], send: Callable[[], object], enough: Callable[[bytes], bool] = lambda value: False
+        self, key: tuple[object, ...], send: Callable[[], object], enough: Callable[[bytes], bool] | None = None
     ) -> Any:
         """What the alerts for `key` say. Raises Unavailable where none comes."""
         waiter = _Waiter(enough)
@@ -258,7 +257,7 @@ class DhtNode:
 class _Waiter:
     """One who waits for an alert."""
 
-    def __init__(self, enough: Callable[[bytes], bool]) -> None:
+    def __init__(self, enough: Callable[[bytes], bool] | None) -> None:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._enough = enough
         self._best: Any = None
@@ -267,7 +266,7 @@ class _Waiter:
     def tell(self, found: Any, last: bool) -> None:
         if self.future.done():
             return
-        if last or (found is not None and self._enough(found)):
+        if last or (found is not None and self._enough is not None and self._enough(found)):
             self.future.set_result(found)
         elif found is not None:
             self._best = found  # libtorrent tells only what is newer than what it told before

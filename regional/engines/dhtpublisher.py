@@ -20,6 +20,7 @@ from regional.engines.dhtitem import Head, gone, head_salt, packet_salt
 from regional.engines.dhtnode import DhtNode, Secret
 from regional.engines.dhttree import Tree
 from regional.engines.feed import Watcher
+from regional.engines.mirror import Home
 from regional.packetcbor import FLOAT32, findable
 from registry.clock import Clock
 from registry.errors import Conflict, Corrupt, KindredError, Unavailable
@@ -46,6 +47,7 @@ class Publisher:
         node: DhtNode,
         secret: Secret,
         name: str,
+        home: Home,
         d: int,
         buckets: int,
         version: int,
@@ -56,6 +58,7 @@ class Publisher:
         self._node = node
         self._secret = secret
         self._name = name
+        self._home = home
         self._d = d
         self._version = version
         self._clock = clock
@@ -207,7 +210,7 @@ class Publisher:
         now = self._clock.now()
         self._serial = max(self._serial + 1, int(now * 1000))
         tree = self._trees[bucket]
-        place = bucket, len(self._trees), self._version, self._d
+        place = self._home, bucket, len(self._trees), self._version, self._d
         return Head(*place, self._serial, float(now), len(tree), tree.actions, tree.top)
 
     async def _refresh(self) -> None:
@@ -235,8 +238,8 @@ class Publisher:
                 if head is None:
                     continue
                 self._serial = max(self._serial, head.serial)
-                if head.d != self._d:
-                    raise Conflict(f"{self._name} holds packets of d={head.d} in this DHT, not {self._d}")
+                if (head.home, head.d) != (self._home, self._d):
+                    raise Conflict(f"{self._name} holds packets of {head.home} in this DHT, not of {self._home}")
                 if head.top is not None and self._clock.now() - head.time < REPUBLISH_S:
                     leaves = await directory.leaves(head.top, {})
                     for keys in await asyncio.gather(*map(directory.keys, leaves)):

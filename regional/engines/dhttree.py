@@ -90,13 +90,12 @@ class Tree:
     def remove(self, node: bytes) -> None:
         """Have it no longer."""
         page = self._at.pop(node)
-        assert page.keys is not None
-        del page.keys[node]
+        left = page.keys or {}
+        del left[node]
         page.size -= _room(node)
         _touch(page)
-        if len(page.keys) < MIN_KEYS and page.parent is not None:
-            left = page.keys
-            self._detach(page)
+        if len(left) < MIN_KEYS and page.parent is not None:
+            self._detach(page, page.parent)
             for other, held in left.items():
                 self._place(other, held)
 
@@ -157,13 +156,11 @@ class Tree:
         if len(above.pages) > self._fanout:
             self._split(above)
 
-    def _detach(self, page: _Page) -> None:
-        above = page.parent
-        assert above is not None
+    def _detach(self, page: _Page, above: _Page) -> None:
         above.take([each for each in above.pages if each is not page])
         _touch(above)
-        if not above.pages:
-            self._detach(above)
+        if not above.pages and above.parent is not None:
+            self._detach(above, above.parent)
         while len(self._root.pages) == 1:
             self._root = self._root.pages[0]
             self._root.parent = None

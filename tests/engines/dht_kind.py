@@ -51,11 +51,11 @@ class Dht(Kind):
     def published(self, name: str, partition: Partition | None = None, clock: Clock | None = None) -> DhtEngine:
         """The owner's side."""
         truth = EmbeddedEngine(HOME.network, D, self.home / name, self.writer, partition=partition)
-        return DhtEngine(self.owner, name, truth, D, Secret(SEED, KEY.public), clock or SystemClock())
+        return DhtEngine(self.owner, name, HOME, truth, D, Secret(SEED, KEY.public), clock or SystemClock())
 
     def mirror(self, name: str, clock: Clock | None = None) -> DhtMirror:
         """The reader's side; `guest` has to be open."""
-        return DhtMirror(Directory(self.guest, KEY.public, name), HOME.network, D, clock or SystemClock())
+        return DhtMirror(Directory(self.guest, KEY.public, name), HOME, D, clock or SystemClock())
 
 
 class ReadBack:

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     ready, *mine = map(int, arguments[:at])
     everyone = list(map(int, arguments[at + 1 :]))
     sessions = [libtorrent.session(settings(f"127.0.0.1:{port}")) for port in mine]
-    chance = random.Random(ready)
+    chance = random.SystemRandom()
     end = monotonic() + PATIENCE_S
     lonely = list(zip(mine, sessions, strict=True))
     while lonely and monotonic() < end:
