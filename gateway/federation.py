@@ -23,7 +23,6 @@ from gateway.deadline import Deadline
 from gateway.fanout import Fanout
 from gateway.journey import Journey
 from gateway.question import Question
-from gateway.reading import readers
 from gateway.resolution import Walk
 from gateway.resolver import Resolver, Tree
 from gateway.trees import Trees
@@ -64,8 +63,8 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
+        reader = settings.reader(clock)
         lookups = Lookups(settings.source(clock))
-        reader = readers()
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,

@@ -40,9 +40,21 @@ class Survey:
 
 
 class Network:
-    """One member of one domain. `engine` is its own; its packets are of `schema`'s space."""
+    """One member of one domain. `engine` is its own; its packets are of `schema`'s space.
 
-    def __init__(self, name: str, domain: str, schema: Schema, engine: Engine, min_cohort: int, clock: Clock) -> None:
+    answers: whether questions are answered here, and not read where the engine keeps the packets.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: str,
+        schema: Schema,
+        engine: Engine,
+        min_cohort: int,
+        clock: Clock,
+        answers: bool = True,
+    ) -> None:
         self.name = name
         self.domain = domain
         self.schema = schema
@@ -50,6 +62,7 @@ class Network:
         self._engine = engine
         self._min_cohort = min_cohort
         self._clock = clock
+        self._answers = answers
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
         self._last: Coverage | None = None
@@ -177,6 +190,8 @@ class Network:
     async def nearest(self, query: NearestQuery) -> NearestResult:
         """The nearest packets. Raises NotGranted or QuestionError."""
         self._check_release()
+        if not self._answers:
+            raise NotGranted(f"{self.name} is not asked here, but where its engine keeps its packets")
         most = self._engine.limits.k
         if not 1 <= query.k <= most:
             raise QuestionError(f"k is {query.k}; this network takes 1 to {most}", path="k")

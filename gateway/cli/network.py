@@ -50,7 +50,8 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
         for each in chosen:
             schema = config.schemas()[each.domain]
             engine = _engine(config, each, schema, writer)
-            network = Network(each.name, each.domain, schema, engine, config.min_cohort(each.domain), clock)
+            answers, least = each.serve == "network", config.min_cohort(each.domain)
+            network = Network(each.name, each.domain, schema, engine, least, clock, answers)
             await network.open()
             networks[each.name] = network
         async with serving(network_app(networks), chosen[0].listen), aiohttp.ClientSession() as session:
