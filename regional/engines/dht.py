@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Final
 
 from regional.engine import MAX_K, Census, Change, Limits, NearestQuery, NearestResult, PutResult, Watch
+from regional.engines.address import EngineAddress
 from regional.engines.dhtitem import checked
 from regional.engines.dhtnode import DhtNode, Secret
 from regional.engines.dhtpublisher import Publisher
@@ -23,6 +24,7 @@ from regional.packet import Packet
 from regional.partition import Partition
 from registry.clock import Clock
 from registry.errors import StorageFull, Unavailable
+from registry.keys import SigningKey
 
 DHT_PATIENCE_S: Final = 40.0  # three lookups, one after another, each with a silent node among the nearest
 MAX_PACKETS: Final = 100_000  # put again every half hour: 56 a second
@@ -53,6 +55,15 @@ class DhtEngine:
         self._publisher: Publisher | None = None
         self._feed: Watcher | None = None
         self._joined = False
+
+    @classmethod
+    def at(
+        cls, address: EngineAddress, home: Home, d: int, truth: EmbeddedEngine, key: SigningKey, clock: Clock
+    ) -> DhtEngine:
+        """With a node of its own, at the address' option `listen`. Raises ConfigError."""
+        address.only("listen")
+        node = DhtNode(address.servers, address.options.get("listen", "127.0.0.1:0"))
+        return cls(node, address.name, home, truth, d, Secret(key), clock)
 
     @property
     def limits(self) -> Limits:

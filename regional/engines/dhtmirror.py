@@ -61,6 +61,11 @@ class DhtMirror:
         return sum(each.n for each in self._heads)
 
     @property
+    def held(self) -> int:
+        """Packets that were read, and are kept."""
+        return len(self._packets)
+
+    @property
     def buckets(self) -> int:
         """Of the partition, as the heads say."""
         return len(self._heads)

@@ -20,6 +20,7 @@ import libtorrent
 
 from regional.engines.dhtitem import checked
 from registry.errors import Unavailable
+from registry.keys import SigningKey
 
 COPIES: Final = 4  # of the 8 nodes nearest to an item, how many must have taken it
 AT_ONCE: Final = 16  # lookups under way; many more overrun the nodes' receive buffers, and each loss costs a second
@@ -72,32 +73,33 @@ def settings(listen: str, guest: bool = False) -> Any:
 
 
 class Secret:
-    """What signs mutable items: the Ed25519 key of a 32-byte seed, in libtorrent's form."""
+    """What signs mutable items: a key in libtorrent's form, expanded (RFC 8032, section 5.1.5)."""
 
-    def __init__(self, seed: bytes, public: bytes) -> None:
-        expanded = bytearray(sha512(seed).digest())
+    def __init__(self, key: SigningKey) -> None:
+        expanded = bytearray(sha512(key.seed).digest())
         expanded[0] &= 248
         expanded[31] = expanded[31] & 63 | 64
-        self.public = public
+        self.public = key.public
         self.expanded = bytes(expanded)
 
 
 class DhtNode:
     """A node that joins through `servers`, known as host and port. listen: HOST:PORT, port 0 for any.
 
-    Who opens it uses it in its own event loop. It goes on answering others when nobody uses it any more, until `leave`:
-    one that is gone costs others 15 s for each lookup that comes near its place, until they have forgotten it.
+    Of several who open it the last to close it ends it; a lasting one goes on answering others until `leave`. A node
+    that is gone costs others 15 s for each lookup that comes near its place, until they have forgotten it.
     """
 
-    def __init__(self, servers: Sequence[Server], listen: str = "127.0.0.1:0", guest: bool = False) -> None:
+    def __init__(
+        self, servers: Sequence[Server], listen: str = "127.0.0.1:0", guest: bool = False, lasting: bool = False
+    ) -> None:
         self._servers = tuple(servers)
         self._settings = settings(listen, guest)
+        self._lasting = lasting
         self._session: Any = None
+        self._pair: tuple[socket.socket, socket.socket] | None = None
         self._users = 0
         self._opening = asyncio.Lock()
-        self._receiver, self._sender = socket.socketpair()
-        for each in (self._receiver, self._sender):
-            each.setblocking(False)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._known = 0  # nodes in the routing table
         self._waiting: dict[object, set[_Waiter]] = {}
@@ -117,8 +119,12 @@ class DhtNode:
                 if self._session is None:
                     self._known = 0
                     self._session = await asyncio.to_thread(lambda: libtorrent.session(self._settings))
-                    self._session.set_alert_fd(self._sender.fileno())
-                asyncio.get_running_loop().add_reader(self._receiver.fileno(), self._read)
+                if self._pair is None:
+                    self._pair = socket.socketpair()
+                    for each in self._pair:
+                        each.setblocking(False)
+                    self._session.set_alert_fd(self._pair[1].fileno())
+                asyncio.get_running_loop().add_reader(self._pair[0].fileno(), self._read)
                 self._read()  # what came before would never be told
                 await self._join(patience_s)
         except BaseException:
@@ -129,15 +135,19 @@ class DhtNode:
         """Hear no more, when nobody else does."""
         self._users -= 1
         if not self._users:
-            asyncio.get_running_loop().remove_reader(self._receiver.fileno())
+            if self._pair is not None:
+                asyncio.get_running_loop().remove_reader(self._pair[0].fileno())
             for waiter in [each for waiters in self._waiting.values() for each in waiters]:
                 waiter.fail(Unavailable("the DHT node is closed"))
+            if not self._lasting:
+                await asyncio.to_thread(self.leave)
 
     def leave(self) -> None:
-        """End it, when nobody uses it any more; this waits for libtorrent's threads."""
+        """End it; this waits for libtorrent's threads."""
         self._session = None
-        self._receiver.close()
-        self._sender.close()
+        pair, self._pair = self._pair, None
+        for each in pair or ():
+            each.close()
 
     async def put_mutable(self, secret: Secret, salt: bytes, value: bytes) -> None:
         """Have the nodes keep `value` in place of what was there. Raises Unavailable, TooLarge."""
@@ -225,10 +235,10 @@ class DhtNode:
                 del self._waiting[key]
 
     def _read(self) -> None:
-        with suppress(BlockingIOError):
-            self._receiver.recv(65536)
-        if self._session is None:
+        if self._session is None or self._pair is None:
             return
+        with suppress(BlockingIOError):
+            self._pair[0].recv(65536)
         for alert in self._session.pop_alerts():
             if isinstance(alert, libtorrent.dht_put_alert):
                 key: tuple[object, ...] = (libtorrent.dht_put_alert, alert.public_key, alert.salt)

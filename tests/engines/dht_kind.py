@@ -19,8 +19,7 @@ from registry.keys import SigningKey
 from tests.engines.dht_ring import DhtRing
 from tests.engines.kinds import HOME, D, Kind
 
-SEED = bytes(range(32))
-KEY = SigningKey(SEED)
+KEY = SigningKey(bytes(range(32)))
 
 
 class Dht(Kind):
@@ -31,8 +30,8 @@ class Dht(Kind):
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         self.ring = DhtRing(home)
-        self.owner = DhtNode(self.ring.servers)
-        self.guest = DhtNode(self.ring.servers, guest=True)
+        self.owner = DhtNode(self.ring.servers, lasting=True)
+        self.guest = DhtNode(self.ring.servers, guest=True, lasting=True)
 
     def start(self) -> None:
         self.writer = Writer()
@@ -51,7 +50,7 @@ class Dht(Kind):
     def published(self, name: str, partition: Partition | None = None, clock: Clock | None = None) -> DhtEngine:
         """The owner's side."""
         truth = EmbeddedEngine(HOME.network, D, self.home / name, self.writer, partition=partition)
-        return DhtEngine(self.owner, name, HOME, truth, D, Secret(SEED, KEY.public), clock or SystemClock())
+        return DhtEngine(self.owner, name, HOME, truth, D, Secret(KEY), clock or SystemClock())
 
     def mirror(self, name: str, clock: Clock | None = None) -> DhtMirror:
         """The reader's side; `guest` has to be open."""
