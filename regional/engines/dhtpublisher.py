@@ -78,8 +78,9 @@ class Publisher:
         self._stirred = asyncio.Event()
         self._moved_on = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self._again: list[bytes] = []  # nodes that are to be put once more in this round
-        self._began = clock.monotonic()  # this round
+        self._again: list[bytes] = []  # nodes that are to be put once more in this round,
+        self._round = 0  # of so many at its beginning
+        self._began = clock.monotonic()
 
     async def open(self, kept: Iterable[Change]) -> None:
         """Begin with all that is kept; put what the DHT does not have, in the background."""
@@ -88,7 +89,7 @@ class Publisher:
         for node, seq in there.items():
             if self._seqs.get(node) == seq:
                 self._packets.pop(node, None)
-        self._again = list(self._seqs)
+        self._begin_round(self._clock.monotonic())
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -139,6 +140,8 @@ class Publisher:
                 self._take(self._feed.waiting())
                 await self._refresh()
                 await self._publish()
+                if self._failure is not None:  # those who were silent may have forgotten all: a round is due at once
+                    self._begin_round(self._clock.monotonic() - REPUBLISH_S)
                 failure = None
             except Exception as error:  # whatever it is: it is tried again
                 detail = error.detail if isinstance(error, KindredError) else f"{type(error).__name__}: {error}"
@@ -213,17 +216,20 @@ class Publisher:
         place = self._home, bucket, len(self._trees), self._version, self._d
         return Head(*place, self._serial, float(now), len(tree), tree.actions, tree.top)
 
+    def _begin_round(self, began: float) -> None:
+        self._again, self._began = list(self._seqs), began
+        self._round = len(self._again)
+
     async def _refresh(self) -> None:
         """Have put again what is due by now, evenly over the time."""
         passed = (self._clock.monotonic() - self._began) / REPUBLISH_S
-        due = min(len(self._again), int(passed * len(self._seqs)) - (len(self._seqs) - len(self._again)))
+        due = min(len(self._again), int(passed * self._round) - (self._round - len(self._again)))
         for node in [self._again.pop() for _ in range(due)]:
             packet = None if node in self._packets else await self._held(node)
             if packet is not None:
                 self._packets.setdefault(node, packet)
         if passed >= 1:
-            self._again = list(self._seqs)
-            self._began = self._clock.monotonic()
+            self._begin_round(self._clock.monotonic())
             for bucket, tree in enumerate(self._trees):
                 self._heads[bucket] = None
                 self._pages.update(tree.pages())
