@@ -25,7 +25,7 @@ from gateway.reading import ReadingSection
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
 from gateway.transferring import KeySection, SecondarySection, SoaSection
 from regional.engines.address import EngineAddress
-from regional.engines.opening import READABLE
+from regional.engines.opening import DHT, READABLE
 from regional.reader import Reader
 from registry.anchor import Anchors
 from registry.clock import Clock
@@ -158,6 +158,12 @@ class NetworkConfig(Section):
     def asked_at(self) -> str:
         """Where gateways ask: the network's service, or its engine."""
         return self.endpoint if self.serve == "network" else EngineAddress.parse(self.engine.at, self.name).endpoint
+
+    def asked_by(self, key: bytes) -> str:
+        """The same, with the network's public key where that is needed to read."""
+        if self.serve == "network" or self.engine.kind != DHT:
+            return self.asked_at
+        return f"{EngineAddress.parse(self.engine.at, self.name).where}?key={key.hex()}"
 
 
 class FederationConfig:
