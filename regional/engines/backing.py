@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import cbor2
 
-from regional.engine import Limits, Watch
+from regional.engine import Limits, PutResult, Watch
+from regional.packet import Packet
 
 NEVER: Final = -1  # the seq of a node that is not held
 PATIENCE_S: Final = 10.0  # how long a server may take; a cluster elects a new leader within 5
@@ -25,12 +26,38 @@ class Placed(NamedTuple):
     packet: bytes
 
 
-class Backing(Protocol):
-    """Packets on a server that other fronts read and write too. Errors are those of `regional.engine.Engine`."""
+class Watched(Protocol):
+    """Packets on a server that tells of each change."""
 
     @property
     def where(self) -> str:
         """The server and what of it, for messages; no credentials."""
+
+    def watch(self, after: int | None = None) -> Watch:
+        """As `Engine.watch`; what is told as a packet may be anything."""
+
+
+class Readable(Watched, Protocol):
+    """Packets on a server as those see them who may only read. Errors are those of `regional.engine.Engine`."""
+
+    async def open(self) -> None:
+        """Connect, and see that the server can do what is needed."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+    def settle(self, version: int) -> None:
+        """Packets are kept by this version of the partition; called once, after `open`."""
+
+    async def note(self, name: str) -> bytes | None:
+        """As `Engine.note`."""
+
+    async def mark(self) -> int:
+        """A position by which a watch has told all that was acknowledged, by whomever, before this was called."""
+
+
+class Backing(Watched, Protocol):
+    """Packets on a server that other fronts read and write too. Errors are those of `regional.engine.Engine`."""
 
     @property
     def limits(self) -> Limits:
@@ -60,9 +87,6 @@ class Backing(Protocol):
     async def bucket(self, number: int) -> list[bytes]:
         """All that is kept in a bucket, whatever it is."""
 
-    def watch(self, after: int | None = None) -> Watch:
-        """As `Engine.watch`; what is told as a packet may be anything."""
-
     async def note(self, name: str) -> bytes | None:
         """As `Engine.note`."""
 
@@ -85,6 +109,25 @@ def seq_of(data: bytes) -> int:
 def rank(seq: int, data: bytes) -> tuple[int, bytes]:
     """Of a node the packet of the highest rank counts; so two of one seq are ordered alike wherever they are seen."""
     return seq, hashlib.blake2b(data, digest_size=8).digest()
+
+
+def newest_of(packets: Sequence[tuple[Packet, bytes]]) -> dict[bytes, tuple[Packet, bytes]]:
+    """Of each node the packet of the highest seq; of equal ones, the first."""
+    newest: dict[bytes, tuple[Packet, bytes]] = {}
+    for packet, data in packets:
+        if packet.node not in newest or packet.seq > newest[packet.node][0].seq:
+            newest[packet.node] = packet, data
+    return newest
+
+
+def results_of(packets: Sequence[tuple[Packet, bytes]], held: Mapping[bytes, int]) -> list[PutResult]:
+    """What became of packets, stored in their order where these seqs, or NEVER, were held before."""
+    now = dict(held)
+    results: list[PutResult] = []
+    for packet, _ in packets:
+        results.append("accepted" if packet.seq > now[packet.node] else "stale")
+        now[packet.node] = max(now[packet.node], packet.seq)
+    return results
 
 
 async def end(task: asyncio.Task[Any]) -> None:

@@ -24,6 +24,15 @@ class Home(NamedTuple):
     space8: bytes
     network: str
 
+    def read(self, data: bytes, d: int) -> Packet | None:
+        """A packet of this home and of dimension d, or None for anything else."""
+        try:
+            packet = Packet.from_cbor(data)
+        except PacketError:
+            return None
+        fits = packet.tombstone or len(packet.fingerprint) == d
+        return packet if fits and (packet.domain, packet.space8, packet.network) == self else None
+
 
 class Mirror:
     """Takes changes in any order that keeps those of one place apart; of a node the highest rank counts.
@@ -38,6 +47,10 @@ class Mirror:
         self.index = Index(home.network, d)
         self.foreign = 0
 
+    def __len__(self) -> int:
+        """Nodes, withdrawn ones too."""
+        return len(self._held)
+
     def hear(self, changes: Sequence[Change]) -> None:
         """Take what a watch told."""
         entries: list[Entry] = []
@@ -48,7 +61,9 @@ class Mirror:
                     entries += self._newer(change.bucket, packet, change.packet)
                     continue
                 self.foreign += 1
-                log.warning("something that is no packet of %s lies among its packets: left out", self._home.network)
+                if self.foreign.bit_count() == 1:  # of ever more, each doubling is told
+                    what = "%d things that are no packets of %s lie among its packets: left out"
+                    log.warning(what, self.foreign, self._home.network)
             held = self._held.get(change.node)
             if held is not None and held[1] == change.bucket:
                 del self._held[change.node]
@@ -66,12 +81,7 @@ class Mirror:
 
     def read(self, data: bytes) -> Packet | None:
         """A packet of this home, or None for anything else."""
-        try:
-            packet = Packet.from_cbor(data)
-        except PacketError:
-            return None
-        fits = packet.tombstone or len(packet.fingerprint) == self._d
-        return packet if fits and (packet.domain, packet.space8, packet.network) == self._home else None
+        return self._home.read(data, self._d)
 
     def _newer(self, bucket: int, packet: Packet, data: bytes) -> list[Entry]:
         held, now = self._held.get(packet.node), rank(packet.seq, data)

@@ -38,7 +38,7 @@ from tests.ports import free_port
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SHIPPED = ROOT / "examples" / "registries"
-SLICES = {"rhc_icu": 12, "rice_farms_indonesia": 2, "nass_cds_crash": 50}
+SLICES = {"rhc_icu": 6, "rice_farms_indonesia": 2, "nass_cds_crash": 50}
 RICE: dict[str, Any] = {"domain": "rice.agriculture", "situation": situation("rice"), "k": 25}
 ABOVE = Naming("rice.agriculture", "kindred.internal.")
 ASIA = Naming("rice.agriculture", "asia.kindred.internal.")
@@ -106,7 +106,7 @@ async def test_a_question_at_the_root_is_answered_across_the_cut(
     registries: Registries, domain: str, owner: str, name: str
 ) -> None:
     question = {"domain": domain, "situation": situation(name), "k": 10}
-    truth = Truth(registries[owner].config, domain)
+    truth = await Truth(registries[owner].config, domain).look(registries[owner].session)
     answer = await registries["root"].ask(**question)
     check_whole(truth, question, answer)
     own = await registries[owner].ask(**question)
