@@ -16,6 +16,7 @@ BENCHMARKS = (
     "planner",
     "precision",
     "poisoning",
+    "atoms",
     "calibration",
     "engine",
     "engines",
