@@ -46,24 +46,28 @@ class Adjustment:
         lines = self.whole.lines(action, outcome.name)
         return None if any(line is None for line in lines) else np.array([line.slopes for line in lines if line])
 
-    def estimate(self, sample: Sample, action: str, outcome: Outcome) -> Estimate | None:
-        """Of one arm; None where there is no line."""
+    def move(self, sample: Sample, action: str, outcome: Outcome) -> Sample | None:
+        """The sample of one arm as if its nodes stood where the question stands; None where there is no line."""
         slopes = self.lines(action, outcome)
         if slopes is None:
             return None
         away, fold = self.away[sample.members], self.fold[sample.members]
-        moved = sample.value - np.einsum("ij,ij->i", away, slopes[fold])
-        mean = Mean.of(replace(sample, value=moved))
-        share = sample.weight / sample.weight.sum()
+        return replace(sample, value=sample.value - np.einsum("ij,ij->i", away, slopes[fold]))
+
+    def estimate(self, moved: Sample, action: str, outcome: Outcome) -> Estimate:
+        """Of one arm that was moved."""
+        away, fold = self.away[moved.members], self.fold[moved.members]
+        share = moved.weight / moved.weight.sum()
         error = 0.0
         for number, line in enumerate(self.whole.lines(action, outcome.name)):
             if line is not None:
                 gap = (share[fold == number, None] * away[fold == number]).sum(axis=0)
                 # The folds' lines share most of their nodes: their errors add up as if they were one.
                 error += math.sqrt(max(0.0, float(gap @ line.variance @ gap)))
+        mean = Mean.of(moved)
         se = math.hypot(mean.se, error)
         if outcome.kind == "binary":
-            return as_proportion(mean.value, se, sample.n_eff)
+            return as_proportion(mean.value, se, moved.n_eff)
         low, high = outcome.range or (-math.inf, math.inf)
         return Mean(min(max(mean.value, low), high), se, mean.df)
 

@@ -147,6 +147,8 @@ class FederationConfig:
         self.here = Path(text.file).parent
         self.data_dir = self.here / parsed.data_dir
         self.networks: dict[str, NetworkConfig] = {}
+        self._listening: dict[str, Address] = {}  # by process
+        self._listeners: dict[str, str] = {}  # processes by where they listen
         for pattern, section in parsed.networks.items():
             place = f"{text.file}:{text.line(('networks', pattern))}: networks.{pattern}"
             for network in self._spell_out(pattern, section, place):
@@ -233,13 +235,12 @@ class FederationConfig:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not among domains: {', '.join(self.domains)}")
         if network.domain not in self.served:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not served by this registry, but by another")
-        for other in self.networks.values():
-            if other.process == network.process and other.listen != network.listen:
-                raise ConfigError(f"{place}.listen: process {network.process!r} listens on {other.listen} already")
-            if other.process != network.process and other.listen == network.listen and network.listen.port:
-                raise ConfigError(
-                    f"{place}.listen: {network.listen} is taken by process {other.process!r}; choose another port"
-                )
+        listen = self._listening.setdefault(network.process, network.listen)
+        if listen != network.listen:
+            raise ConfigError(f"{place}.listen: process {network.process!r} listens on {listen} already")
+        owner = self._listeners.setdefault(str(listen), network.process) if listen.port else network.process
+        if owner != network.process:
+            raise ConfigError(f"{place}.listen: {listen} is taken by process {owner!r}; choose another port")
         self.networks[network.name] = network
 
     def _spell_out(self, pattern: str, section: NetworkSection, place: str) -> Iterator[NetworkConfig]:

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from gateway.answer import Answer
 from gateway.asking import Asking, understand
+from gateway.atoms import AtomFanout
 from gateway.cache import Cache
 from gateway.config import FederationConfig
 from gateway.deadline import Deadline
 from gateway.fanout import Fanout
 from gateway.gathering import Gathering
 from gateway.journey import Journey
+from gateway.pages import Pages
 from gateway.question import Question
 from gateway.reading import readers
 from gateway.resolver import Resolver
@@ -64,6 +66,7 @@ class Federation:
         self._reader = reader
         self._served = served
         self._gatherings: dict[str, Gathering] = {}
+        self.pages = Pages(served, clock)
 
     @classmethod
     @asynccontextmanager
@@ -91,6 +94,7 @@ class Federation:
             await federation.resolver.cache.close()
             await lookups.close()
             await reader.close()
+            await federation.pages.close()
             await served.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
@@ -201,5 +205,11 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._reader, asking.naming, asking.schema, deadline)
+        fanout = self._fanout(asking, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)
+
+    def _fanout(self, asking: Asking, deadline: Deadline) -> Fanout:
+        """Who asks the networks: where aggregates are released nobody does, for their pages are at hand."""
+        if asking.schema.release == "aggregates":
+            return AtomFanout(self.resolver, self._reader, asking.naming, asking.schema, deadline, self.pages)
+        return Fanout(self.resolver, self._reader, asking.naming, asking.schema, deadline)

@@ -24,6 +24,7 @@ from gateway.estimate import (
 from gateway.interval import LEVEL, Interval
 from gateway.kaplan_meier import Curve
 from gateway.observed import Observed
+from gateway.prediction import predicted
 from registry.schema import Outcome
 
 FEW_BY_THEN = f"fewer than {MIN_EVENTS} events by the time to which every arm was followed"
@@ -40,7 +41,7 @@ class Finding:
     """estimate is None for too few. curve: durations with enough only; told_at: times of its survival.
 
     unknown: nodes without an outcome yet; unusable: nodes whose value or weight cannot be used. adjusted: the
-    bias-reduced estimate beside it.
+    bias-reduced estimate beside it. predicted: of one more value, numbers only.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Finding:
     told_at: tuple[float, ...]
     levels: tuple[str, ...] = ()
     adjusted: Estimate | None = None
+    predicted: Interval | None = None
 
     def document(self) -> dict[str, object]:
         """The JSON object of the arm; nulls where unknown, `note` saying why."""
@@ -78,13 +80,8 @@ class Finding:
             told = self.estimate is not None
             document["distribution"] = distribution(self.sample, self.levels, LEVEL) if told else None
         elif self.kind == "number":
-            document["predicted"] = self._predicted()
+            document["predicted"] = None if self.predicted is None else self.predicted._asdict()
         return document
-
-    def _predicted(self) -> dict[str, float] | None:
-        of = self.adjusted or self.estimate
-        around = of.predicted(LEVEL) if isinstance(of, Mean) else None
-        return None if around is None else {"low": around.low, "high": around.high}
 
     def _note(self, interval: Interval | None) -> str | None:
         if self.estimate is not None:
@@ -111,7 +108,8 @@ def findings_of(
     ready = {action: sample for action, sample in samples.items() if enough(sample, kind)}
     curves: dict[str, Curve] = {}
     estimates: dict[str, Estimate] = {}
-    adjusted: dict[str, Estimate | None] = {}
+    moved: dict[str, Sample] = {}
+    adjusted: dict[str, Estimate] = {}
     told_at: tuple[float, ...] = ()
     if kind == "duration":
         curves = {action: curve_of(sample) for action, sample in ready.items()}
@@ -126,7 +124,9 @@ def findings_of(
         method = Proportion if kind == "binary" else Mean
         estimates = {action: method.of(sample) for action, sample in ready.items()}
         if adjustment is not None:
-            adjusted = {action: adjustment.estimate(sample, action, outcome) for action, sample in ready.items()}
+            at = {action: adjustment.move(sample, action, outcome) for action, sample in ready.items()}
+            moved = {action: sample for action, sample in at.items() if sample is not None}
+            adjusted = {action: adjustment.estimate(sample, action, outcome) for action, sample in moved.items()}
     findings = {}
     for action, sample in samples.items():
         unknown = int(observed.unknown[arms[action].members].sum())
@@ -141,8 +141,17 @@ def findings_of(
             told_at,
             outcome.levels,
             adjusted.get(action),
+            _predicted(moved.get(action, sample), outcome) if action in estimates else None,
         )
     return findings
+
+
+def _predicted(sample: Sample, outcome: Outcome) -> Interval | None:
+    around = predicted(sample, LEVEL) if outcome.kind == "number" else None
+    if around is None or outcome.range is None:
+        return around
+    low, high = outcome.range
+    return Interval(min(max(around.low, low), high), max(min(around.high, high), low))
 
 
 def _restriction(curves: Iterable[Curve], horizon: float | None) -> float:

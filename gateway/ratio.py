@@ -17,6 +17,9 @@ NEAR_ZERO = "an estimate is too near to 0, or below it, for a ratio"
 # An estimate nearer to 0 than this many standard errors has no useful logarithm.
 AWAY = 3.0
 
+# Half the width of an interval on the log scale, at most: beyond a factor of e^10 a ratio says nothing.
+WIDEST = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
@@ -43,6 +46,8 @@ class Ratio:
         if not isinstance(a, Proportion) and not isinstance(b, Proportion):
             share = of_a / (of_a + of_b)
             quantile = t_quantile(1.0 / (share * share / a.df + (1.0 - share) ** 2 / b.df), level)
+        if quantile * se > WIDEST:
+            return cls(None, None, NEAR_ZERO)
         return cls(value, Interval(value * math.exp(-quantile * se), value * math.exp(quantile * se)), method)
 
     def figures(self) -> dict[str, object] | None:

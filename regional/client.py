@@ -17,6 +17,7 @@ from typing import Any, Literal
 import cbor2
 import orjson
 
+from regional.atombatch import AtomBatch
 from regional.batch import Batch
 from regional.connections import BadReply, Connections
 from regional.deposit import DepositReport
@@ -102,7 +103,7 @@ class NearestReply:
     """
 
     serial: int
-    packets: Batch
+    packets: Batch | AtomBatch
     tied: Mapping[str, int]
     truncated: bool
 

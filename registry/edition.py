@@ -223,9 +223,8 @@ class Press:
         """The tree as it is published in `names`."""
         rendering = self._rendering(number)
         actions, d = self.domain.schema.actions, self.domain.schema.dimension
-        known: dict[bytes, CellRecord] = {}
-        for leaf in self._leaves(held):
-            known[encode_cell([leaf], self._naming, number, actions)[0][:-1]] = leaf
+        leaves = self._leaves(held)
+        known = {rdata[:-1]: leaf for leaf, rdata in zip(leaves, rendering.rdatas(leaves), strict=True)}
         suffix = len(rendering.label)
         cells: dict[Address, tuple[CellRecord, ...]] = {}
         for labels, node in names.items():

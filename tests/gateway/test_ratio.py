@@ -37,6 +37,7 @@ def test_near_zero_there_is_none() -> None:
         for pair in ((a, b), (b, a)):
             assert Ratio.of(*pair, 0.95) == Ratio(None, None, NEAR_ZERO)
     assert Ratio.of(Proportion(0.0, 20), Proportion(0.5, 20), 0.95).method == NEAR_ZERO
+    assert Ratio.of(Proportion(1e-9, 0.5), Proportion(0.5, 20), 0.95) == Ratio(None, None, NEAR_ZERO)
     sure = Ratio.of(Proportion(1.0, 20), Proportion(0.5, 20), 0.95)
     assert (sure.value, sure.interval) == (2.0, None)
     told = ratios({"a": Mean(4.0, 0.1, 9), "b": None, "c": Mean(2.0, 0.1, 9)}, {}, 0.95)
