@@ -5,7 +5,8 @@ azure-network-latency), medians of the 30 days that ended on 30 July 2026, betwe
 South Africa North, Southeast Asia and Australia East; the longer of the two directions. Within a continent: East US to
 West US, West Europe to Italy North, South Africa North to West, Southeast Asia to Japan East, Australia East to New
 Zealand North; for South America, which has one region, as Africa. Between the data centres of one region: "less than
-approximately 2 ms" (Microsoft, "What are availability zones?", as it stood until February 2025). A backbone: an asker behind
+approximately 2 ms" (Microsoft, "What are availability zones?", as it stood until February 2025). A backbone: an asker
+behind
 a slow line adds that line's own delay, the same for every way of asking.
 """
 
