@@ -6,8 +6,7 @@ South Africa North, Southeast Asia and Australia East; the longer of the two dir
 West US, West Europe to Italy North, South Africa North to West, Southeast Asia to Japan East, Australia East to New
 Zealand North; for South America, which has one region, as Africa. Between the data centres of one region: "less than
 approximately 2 ms" (Microsoft, "What are availability zones?", as it stood until February 2025). A backbone: an asker
-behind
-a slow line adds that line's own delay, the same for every way of asking.
+behind a slow line adds that line's own delay, the same for every way of asking.
 """
 
 from __future__ import annotations
