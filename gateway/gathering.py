@@ -62,8 +62,11 @@ class Gathering:
             self._round = asyncio.create_task(self._gather())
 
     async def settle(self, patience_s: float) -> None:
-        """Wait for the first round, no longer than that; whoever comes later has what is at hand."""
-        if self.whole is None and self._round is not None and patience_s > 0.0:
+        """Wait for the first round, no longer than that; whoever comes later has what is at hand.
+
+        For the tables of networks that are known by now, not for the walk over a large tree to find these.
+        """
+        if self.whole is None and self._round is not None and self._names and patience_s > 0.0:
             await asyncio.wait([self._round], timeout=patience_s)
 
     async def close(self) -> None:
