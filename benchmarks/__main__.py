@@ -18,6 +18,7 @@ BENCHMARKS = (
     "poisoning",
     "atoms",
     "calibration",
+    "synthesis",
     "engine",
     "engines",
     "nameserver",
