@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "ask": "what happened to others in this situation, by what was done",
     "resolve": "show the walk through the registry, like dig",
     "deposit": "deposit a file's rows with a network, or with --all every network's own data",
+    "withdraw": "take a node out of its network, for good, with a receipt",
     "networks": "the networks of a domain, or of all",
     "check": "check federation.yaml, its schemas and data files; starts nothing",
     "conformance": "examine a registry from outside: does it do what docs/protocol.md says",
