@@ -24,7 +24,6 @@ from gateway.gathering import Gathering
 from gateway.journey import Journey
 from gateway.pages import Pages
 from gateway.question import Question
-from gateway.reading import readers
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import Standpoint
@@ -76,7 +75,7 @@ class Federation:
         clock = clock or SystemClock()
         lookups = Lookups(settings.source(clock))
         served = NetworkClient(Connections())
-        reader = readers(served)
+        reader = settings.reader(served, clock)
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,
@@ -95,7 +94,6 @@ class Federation:
             await lookups.close()
             await reader.close()
             await federation.pages.close()
-            await served.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
         """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
@@ -190,7 +188,9 @@ class Federation:
     def _gathering(self, asking: Asking) -> Gathering:
         domain = asking.question.domain
         if domain not in self._gatherings:
-            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._served, self.clock)
+            self._gatherings[domain] = Gathering(
+                asking.naming, asking.schema, self.resolver, self._served, self.pages, self.clock
+            )
         return self._gatherings[domain]
 
     def _schema(self, domain: str) -> Schema:

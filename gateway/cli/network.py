@@ -16,9 +16,10 @@ from regional.aggregates import AggregateNetwork
 from regional.engine import Engine
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.mirror import Home
-from regional.engines.opening import engine_at
+from regional.engines.opening import DHT, engine_at, published_at
 from regional.engines.writer import Writer
 from regional.ledger import Ledger
+from regional.lifetable import LifeTables
 from regional.network import Network
 from regional.publication import Publication
 from regional.service import network_app
@@ -86,18 +87,24 @@ def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, c
     schema, least = config.schemas()[domain], config.min_cohort(domain)
     withdrawals = Withdrawals(config.data_dir / "withdrawn" / name)
     if schema.release == "packets":
-        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals)
+        answers = section.serve == "network"
+        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals, answers=answers)
     ledger = Ledger(config.data_dir / "atoms" / name)
-    publication = Publication(name, domain, schema, least, ledger, withdrawals, clock)
+    publication = Publication(name, domain, schema, least, ledger, withdrawals, clock, [LifeTables(schema)])
     return AggregateNetwork(name, domain, schema, engine, least, clock, publication, withdrawals)
 
 
 def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
     """What keeps the network's packets, not open yet."""
     address = network.engine.address(network.name, config.here)
+    embedded = EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
     if address is None:
-        return EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
-    return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)
+        return embedded
+    home = Home(network.domain, schema.space[:8], network.name)
+    if address.scheme == DHT:
+        key = SigningKey.from_file(config.data_dir / "keys" / network.name)
+        return published_at(address, home, schema.dimension, embedded, key, SystemClock())
+    return engine_at(address, home, schema.dimension)
 
 
 def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:
