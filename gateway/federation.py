@@ -73,9 +73,9 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
+        lookups = Lookups(settings.source(clock))
         served = NetworkClient(Connections())
         reader = settings.reader(served, clock)
-        lookups = Lookups(settings.source(clock))
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,

@@ -35,8 +35,8 @@ T = TypeVar("T")
 class Network:
     """One member of one domain. `engine` is its own; its packets are of `schema`'s space.
 
-    answers: whether questions are answered here, and not read where the engine keeps the packets. withdrawals: the log
-    of who has left, kept where no backup reaches.
+    withdrawals: the log of who has left, kept where no backup reaches.
+    answers: whether questions are answered here, and not read where the engine keeps the packets.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Network:
         min_cohort: int,
         clock: Clock,
         *,
-        answers: bool = True,
         withdrawals: Withdrawals | None = None,
+        answers: bool = True,
     ) -> None:
         self.name = name
         self.domain = domain
@@ -61,8 +61,8 @@ class Network:
         self.stored = 0  # packets taken in this process's life
         self._engine = engine
         self._clock = clock
-        self._answers = answers
         self._withdrawals = withdrawals
+        self._answers = answers
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
         self._last: Coverage | None = None
