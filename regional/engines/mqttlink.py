@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -74,6 +75,7 @@ class MqttLink:
             queue_type=kind,
             max_inflight_messages=AT_ONCE,
             max_concurrent_outgoing_calls=1 << 20,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # else an answer waits for what it answers
             tls_context=None if self._address.ca is None else ssl.create_default_context(cafile=str(self._address.ca)),
         )
         try:

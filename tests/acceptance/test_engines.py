@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from examples.ways import pooled
+from regional.engines.opening import READABLE
 from tests.acceptance.federated import Document, federated, situation, until, write_slice
-from tests.engines.servers import RedisServer
+from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers
 
 FEDERATION = """\
 version: 1
@@ -30,6 +35,37 @@ async def answer(home: Path, engine: str) -> Document:
 
 def without_clock(document: Document) -> Document:
     return {name: document[name] for name in ("found", "neighbours", "synthesis", "tied_at_k")}
+
+
+@pytest.fixture(scope="module")
+def of_the_embedded(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """What the federation says whose networks keep their packets themselves."""
+    return asyncio.run(answer(tmp_path_factory.mktemp("embedded"), ""))
+
+
+SERVERS: dict[str, Callable[[Path], Servers]] = {
+    "nats": lambda home: NatsServers(home, 1),
+    "mqtt": MqttBroker,
+    "etcd": lambda home: EtcdServers(home, 1),
+    "redis": RedisServer,
+}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "serve"), [*((scheme, "network") for scheme in SERVERS), *((scheme, "engine") for scheme in READABLE)]
+)
+async def test_one_line_is_all_it_takes(tmp_path: Path, of_the_embedded: Document, scheme: str, serve: str) -> None:
+    """The file, the rows and the question are the same; so is the answer, whoever is asked for the packets."""
+    own = SERVERS[scheme](tmp_path)
+    await asyncio.to_thread(own.start)
+    try:
+        line = f", engine: '{own.url('near')}', serve: {serve}"
+        found, expected = without_clock(await answer(tmp_path, line)), without_clock(of_the_embedded)
+        if serve == "engine":  # a network that is not asked shows no table of moments either
+            found, expected = pooled(found), pooled(expected)
+        assert found == expected
+    finally:
+        own.kill()
 
 
 async def test_one_line_moves_a_network_to_a_server(tmp_path: Path) -> None:
