@@ -174,14 +174,13 @@ async def _nats(kind: Served, packets: Sequence[Pair], name: str) -> float:
     async def write() -> None:
         for start in range(0, len(packets), MAX_GROUP):
             some = packets[start : start + MAX_GROUP]
-            await asyncio.gather(
-                *(
-                    stream.publish(
-                        f"{name}.{node_text(made.node)}", data, headers={"Nats-Expected-Last-Sequence": str(start + i)}
-                    )
-                    for i, (made, data) in enumerate(some)
-                )
-            )
+            await asyncio.gather(*(publish(start + i, i, made.node, data) for i, (made, data) in enumerate(some)))
+
+    async def publish(last: int, i: int, node: bytes, data: bytes) -> None:
+        headers = {"Nats-Expected-Last-Sequence": str(last), "Nats-Msg-Id": f"{name}.{last}"}
+        if i:
+            headers["Nats-Expected-Last-Msg-Id"] = f"{name}.{last - 1}"
+        await stream.publish(f"{name}.{node_text(node)}", data, headers=headers)
 
     seconds = await _seconds(write)
     await watch.unsubscribe()
@@ -213,7 +212,19 @@ async def _etcd(kind: Served, packets: Sequence[Pair], name: str) -> float:
                 batch = packets[start : start + BATCH]
                 await asyncio.gather(*(write(batch[at : at + ATOMIC]) for at in range(0, len(batch), ATOMIC)))
 
-        return await _seconds(write_all)
+        async def watch() -> None:
+            begin, end = encoded(f"{name}/".encode()), encoded(f"{name}0".encode())
+            body = orjson.dumps({"create_request": {"key": begin, "range_end": end}})
+            async with session.post(url.replace("kv/txn", "watch"), data=body) as response:
+                async for _ in response.content.iter_any():
+                    watching.set()
+
+        watching = asyncio.Event()
+        following = asyncio.create_task(watch())
+        await watching.wait()
+        seconds = await _seconds(write_all)
+        following.cancel()
+        return seconds
 
 
 async def _redis(kind: Served, packets: Sequence[Pair], name: str) -> float:

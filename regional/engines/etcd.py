@@ -187,7 +187,7 @@ class EtcdBacking:
 
     async def _commit(self, newer: Sequence[tuple[Placed, Place]]) -> bool:
         """Put packets if nobody has written their nodes since; else learn what was written."""
-        compare, success, failure = [], [], []
+        compare, success = [], []
         placed = []
         for each, held in newer:
             bucket = each.bucket if each.bucket is not None else held.bucket
@@ -197,14 +197,15 @@ class EtcdBacking:
             success.append(_put(at, b"%d" % bucket + b" %d" % each.seq))
             if held.revision and held.bucket != bucket:
                 success.append({"request_delete_range": {"key": encoded(self._key(held.bucket, each.node))}})
-            failure.append({"request_range": {"key": encoded(at)}})
             placed.append((each.node, bucket, each.seq))
-        reply = await self._link.once("kv/txn", {"compare": compare, "success": success, "failure": failure})
+        reply = await self._link.once("kv/txn", {"compare": compare, "success": success})
         if reply.get("succeeded"):
             revision = int(reply["header"]["revision"])
             self._places.update((node, Place(bucket, seq, revision)) for node, bucket, seq in placed)
             return True
-        for (node, _, _), response in zip(placed, reply["responses"], strict=True):
+        asked = [{"request_range": {"key": encoded(self._at(node))}} for node, _, _ in placed]
+        found = await self._link.once("kv/txn", {"success": asked})
+        for (node, _, _), response in zip(placed, found["responses"], strict=True):
             self._learn(node, response["response_range"].get("kvs", []))
         return False
 

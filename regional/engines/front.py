@@ -34,7 +34,8 @@ class Front:
         self._d = d
         self._backing = backing
         self._partition = partition or Partition.whole(d)
-        self._mirror = Mirror(home, d)  # what is told now
+        self._own: dict[bytes, tuple[Packet, bytes]] = {}  # what is being put
+        self._mirror = Mirror(home, d, self._own)  # what is told now
         self._known = self._mirror  # what is complete
         self._position: int | None = None
         self._lost: str | None = "it is not open"  # why it cannot answer
@@ -62,7 +63,7 @@ class Front:
 
     async def open(self) -> None:
         """Connect, and mirror all that is kept."""
-        self._known = self._mirror = Mirror(self._home, self._d)
+        self._known = self._mirror = Mirror(self._home, self._d, self._own)
         self._position = None
         await self._backing.open()
         try:
@@ -88,7 +89,13 @@ class Front:
         """Store packets. Raises StorageFull or Unavailable, with nothing acknowledged."""
         newest = newest_of(packets)
         placed = [self._placed(packet, data) for packet, data in newest.values()]
-        held = dict(zip(newest, await self._backing.put(placed), strict=True))
+        self._own.update(newest)
+        try:
+            held = dict(zip(newest, await self._backing.put(placed), strict=True))
+        finally:
+            for node, each in newest.items():
+                if self._own.get(node) is each:
+                    del self._own[node]
         stored = [
             (each.bucket if each.bucket is not None else self._mirror.bucket(each.node) or 0, *newest[each.node])
             for each in placed
@@ -181,7 +188,7 @@ class Front:
     async def _hear(self, told: Told) -> None:
         if told.afresh:
             self._lost = f"{self._backing.where} is being read"
-            self._mirror = Mirror(self._home, self._d)
+            self._mirror = Mirror(self._home, self._d, self._own)
         if told.changes:
             self._mirror.hear(told.changes)
             await asyncio.sleep(0)  # others' turn, however much there is to hear

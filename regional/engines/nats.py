@@ -144,6 +144,9 @@ class NatsBacking:
 
     def _change(self, message: Message) -> Change | None:
         """What a message changes; None for what is no key of this version."""
+        own = self._writer.sent(message.revision, message.subject, message.value)
+        if own is not None:
+            return Change(*own, message.value)
         version, *rest = message.subject.removeprefix(self._prefix).split(".")
         if version == f"v{self._version}" and len(rest) == 2 and _BUCKET.fullmatch(rest[0]):
             with suppress(PacketError):
