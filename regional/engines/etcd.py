@@ -142,7 +142,10 @@ class EtcdBacking:
         await self._link.call("kv/put", {"key": encoded(key), "value": encoded(value)})
 
     async def claim_note(self, name: str, value: bytes) -> bytes:
-        """Put the key where there is none, else read it."""
+        """Read the key, or put it where there is none; a cluster that is full takes no transaction with a put."""
+        noted = await self.note(name)
+        if noted is not None:
+            return noted
         key = self._root + b"note/" + name.encode()
         await self._link.call(
             "kv/txn",

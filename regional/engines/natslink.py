@@ -232,7 +232,8 @@ class NatsLink:
 
         async def note(error: Exception) -> None:
             last[0] = str(error)
-            if "authorization" in last[0].lower() and not failed.done():
+            hopeless = isinstance(error, ssl.SSLError) or "authorization" in last[0].lower()
+            if hopeless and not failed.done():
                 failed.set_result(error)
 
         async def parted() -> None:
@@ -268,7 +269,7 @@ class NatsLink:
         connecting.cancel()
         with suppress(BaseException):
             await connecting
-        if failed.done():
+        if failed.done() and not isinstance(failed.result(), ssl.SSLError):
             raise NotGranted(f"{address.where}: wrong user or password")
         raise Unavailable(f"{address.where} cannot be reached: {last[0] or 'no answer'}")
 

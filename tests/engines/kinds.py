@@ -32,6 +32,7 @@ from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.packet import node_text
 from regional.partition import Partition
+from tests.engines.certificates import Certificates
 from tests.engines.milvus_server import MilvusServer
 from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers, answering
 
@@ -90,6 +91,16 @@ class Served(Kind):
     def guarded(cls, home: Path) -> Served:
         """One server that wants the user `kindred` and `password`."""
 
+    @classmethod
+    @abstractmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        """One server that speaks TLS only."""
+
+    @classmethod
+    def small(cls, home: Path) -> Served | None:  # noqa: ARG003
+        """One server with room for a few thousand packets; None for one that cannot say that it is full."""
+        return None
+
     @abstractmethod
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         """Another program writes beside our packets, at `key`: VERSION, BUCKET and NODE with slashes between them."""
@@ -137,6 +148,19 @@ class Nats(Served):
         made.servers = NatsServers(home, 1, "authorization { user: kindred, password: right }")
         return made
 
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        tls = f'tls {{ cert_file: "{files.certificate}", key_file: "{files.key}" }}'
+        made.servers = NatsServers(home, 1, tls)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = NatsServers(home, 1, max_file="1MB")
+        return made
+
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         client = await nats.connect(f"nats://{self.servers.hosts.split(',')[0]}")
         version, bucket, node = key.split("/")
@@ -162,6 +186,19 @@ class Etcd(Served):
     def guarded(cls, home: Path) -> Served:
         made = cls(home)
         made.servers = EtcdServers(home, 1, guarded=True)
+        return made
+
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        tls = ("--cert-file", str(files.certificate), "--key-file", str(files.key))
+        made.servers = EtcdServers(home, 1, options=tls, encrypted=True)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = EtcdServers(home, 1, options=("--quota-backend-bytes", str(1 << 20)))
         return made
 
     async def meddle(self, name: str, key: str, value: bytes) -> None:
@@ -191,6 +228,19 @@ class RedisKind(Served):
     def guarded(cls, home: Path) -> Served:
         made = cls(home)
         made.servers = RedisServer(home, "user kindred on >right ~* &* +@all\nuser default off\n")
+        return made
+
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        tls = f"tls-cert-file {files.certificate}\ntls-key-file {files.key}\ntls-ca-cert-file {files.ca}\n"
+        made.servers = RedisServer(home, f"{tls}tls-auth-clients no\n", encrypted=True)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = RedisServer(home, "maxmemory 3mb\nmaxmemory-policy noeviction\n")
         return made
 
     async def meddle(self, name: str, key: str, value: bytes) -> None:
@@ -224,6 +274,12 @@ class Mqtt(Served):
         made.servers = MqttBroker(home, {"kindred": "right"})
         return made
 
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        made.servers = MqttBroker(home, options=f"certfile {files.certificate}\nkeyfile {files.key}")
+        return made
+
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         version, bucket, node = key.split("/")
         async with aiomqtt.Client("127.0.0.1", self.servers.processes[0].port) as client:
@@ -252,6 +308,13 @@ class Milvus(Served):
     def guarded(cls, home: Path) -> Served:
         made = cls(home)
         made.servers = MilvusServer(home, {"authorizationEnabled: false": "authorizationEnabled: true"}, guarded=True)
+        return made
+
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        words = {"tlsMode: 0": "tlsMode: 1", "server.pem": str(files.certificate), "server.key": str(files.key)}
+        made.servers = MilvusServer(home, words, encrypted=True)
         return made
 
     def start_for_all(self) -> None:
