@@ -317,6 +317,15 @@ class Milvus(Served):
         made.servers = MilvusServer(home, words, encrypted=True)
         return made
 
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        often = {"quotaCenterCollectInterval: 3": "quotaCenterCollectInterval: 1", "syncPeriod: 600": "syncPeriod: 1"}
+        made.servers = MilvusServer(
+            home, {"diskQuota: -1": "diskQuota: 1", "insertBufSize: 16777216": "insertBufSize: 65536", **often}
+        )
+        return made
+
     def start_for_all(self) -> None:
         self.start()
         with ThreadPoolExecutor(1) as beside:
