@@ -14,6 +14,7 @@ from gateway.asking import Asking
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Merge
 from gateway.neighbours import Neighbours
+from regional.atombatch import AtomBatch
 from regional.batch import Batch
 
 
@@ -25,16 +26,18 @@ class Heard:
     whole: bool
 
 
-async def opinions(asking: Asking, fanout: Fanout, heard: Sequence[Heard]) -> dict[str, Neighbours]:
-    """By network, its own K nearest of each action."""
-    again = [each.answered.network for each in heard if not each.whole]
+async def opinions(
+    asking: Asking, fanout: Fanout, heard: Sequence[Heard], others: Sequence[str]
+) -> dict[str, Neighbours]:
+    """By network, its own K nearest of each action. others: networks that the question itself did not need."""
+    again = [each.answered.network for each in heard if not each.whole] + list(others)
     replies = await asyncio.gather(*(fanout.ask(network, asking.opinion(network), lapsed=False) for network in again))
     said = [each.answered for each in heard if each.whole] + list(replies)
     batches = {each.network: each.reply.packets for each in said if each.reply is not None and len(each.reply.packets)}
     return {network: found for network in sorted(batches) if (found := _own(asking, network, batches)) is not None}
 
 
-def _own(asking: Asking, network: str, batches: Mapping[str, Batch]) -> Neighbours | None:
+def _own(asking: Asking, network: str, batches: Mapping[str, Batch | AtomBatch]) -> Neighbours | None:
     """None where one of them is no packet."""
     actions = asking.actions or asking.schema.actions
     merge = Merge(asking.query, asking.question.k, actions)
