@@ -96,7 +96,8 @@ def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, wr
     """What keeps the network's packets, not open yet."""
     address = network.engine.address(network.name, config.here)
     if address is None:
-        return EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
+        path = config.data_dir / "networks" / network.name
+        return EmbeddedEngine(network.name, schema.dimension, path, writer, history=network.history)
     return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)
 
 

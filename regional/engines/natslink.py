@@ -131,6 +131,14 @@ class NatsLink:
 
         return await self._patiently(read)
 
+    async def purge(self, pattern: str, before: int) -> None:
+        """Remove the messages of subjects that match, those before a revision, for good."""
+
+        async def ask(js: JetStreamContext) -> None:
+            await js.purge_stream(self._stream, seq=before, subject=pattern)
+
+        await self._patiently(ask)
+
     async def subjects(self, pattern: str) -> list[str]:
         """The subjects that have messages and match."""
 

@@ -47,6 +47,7 @@ class Kind(ABC):
 
     name: ClassVar[str]
     compares: ClassVar[bool] = True  # the server itself keeps the highest seq
+    keeps_history: ClassVar[bool] = False  # where `?history=` is asked for
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -68,6 +69,7 @@ class Kind(ABC):
 
 class Embedded(Kind):
     name = "embedded"
+    keeps_history = True
 
     def start(self) -> None:
         self.writer = Writer()
@@ -76,8 +78,8 @@ class Embedded(Kind):
         self.writer.close()
 
     def engine(self, name: str, partition: Partition | None = None, options: str = "") -> Engine:
-        assert not options
-        return EmbeddedEngine(HOME.network, D, self.home / name, self.writer, partition=partition)
+        history = int(options.removeprefix("?history=") or 1)
+        return EmbeddedEngine(HOME.network, D, self.home / name, self.writer, partition=partition, history=history)
 
 
 class Served(Kind):
@@ -137,6 +139,7 @@ class Served(Kind):
 
 class Nats(Served):
     name = "nats"
+    keeps_history = True
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
