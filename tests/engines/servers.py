@@ -37,6 +37,11 @@ class Process:
         return self._process.pid
 
     @property
+    def server(self) -> int:
+        """The process id of the server itself, where it is behind another."""
+        return self.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None
 
