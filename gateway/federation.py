@@ -24,7 +24,6 @@ from gateway.gathering import Gathering
 from gateway.journey import Journey
 from gateway.pages import Pages
 from gateway.question import Question
-from gateway.reading import readers
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import Standpoint
@@ -76,7 +75,7 @@ class Federation:
         clock = clock or SystemClock()
         lookups = Lookups(settings.source(clock))
         served = NetworkClient(Connections())
-        reader = readers(served)
+        reader = settings.reader(served, clock)
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,

@@ -36,6 +36,7 @@ class Network:
     """One member of one domain. `engine` is its own; its packets are of `schema`'s space.
 
     withdrawals: the log of who has left, kept where no backup reaches.
+    answers: whether questions are answered here, and not read where the engine keeps the packets.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Network:
         clock: Clock,
         *,
         withdrawals: Withdrawals | None = None,
+        answers: bool = True,
     ) -> None:
         self.name = name
         self.domain = domain
@@ -60,6 +62,7 @@ class Network:
         self._engine = engine
         self._clock = clock
         self._withdrawals = withdrawals
+        self._answers = answers
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
         self._last: Coverage | None = None
@@ -189,6 +192,8 @@ class Network:
     async def nearest(self, query: NearestQuery) -> NearestResult:
         """The nearest packets. Raises NotGranted or QuestionError."""
         self._check_release()
+        if not self._answers:
+            raise NotGranted(f"{self.name} is not asked here, but where its engine keeps its packets")
         most = self._engine.limits.k
         if not 1 <= query.k <= most:
             raise QuestionError(f"k is {query.k}; this network takes 1 to {most}", path="k")

@@ -16,7 +16,7 @@ from regional.aggregates import AggregateNetwork
 from regional.engine import Engine
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.mirror import Home
-from regional.engines.opening import engine_at
+from regional.engines.opening import DHT, engine_at, published_at
 from regional.engines.writer import Writer
 from regional.ledger import Ledger
 from regional.network import Network
@@ -86,7 +86,8 @@ def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, c
     schema, least = config.schemas()[domain], config.min_cohort(domain)
     withdrawals = Withdrawals(config.data_dir / "withdrawn" / name)
     if schema.release == "packets":
-        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals)
+        answers = section.serve == "network"
+        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals, answers=answers)
     ledger = Ledger(config.data_dir / "atoms" / name)
     publication = Publication(name, domain, schema, least, ledger, withdrawals, clock)
     return AggregateNetwork(name, domain, schema, engine, least, clock, publication, withdrawals)
@@ -95,10 +96,15 @@ def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, c
 def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
     """What keeps the network's packets, not open yet."""
     address = network.engine.address(network.name, config.here)
+    path = config.data_dir / "networks" / network.name
+    embedded = EmbeddedEngine(network.name, schema.dimension, path, writer, history=network.history)
     if address is None:
-        path = config.data_dir / "networks" / network.name
-        return EmbeddedEngine(network.name, schema.dimension, path, writer, history=network.history)
-    return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)
+        return embedded
+    home = Home(network.domain, schema.space[:8], network.name)
+    if address.scheme == DHT:
+        key = SigningKey.from_file(config.data_dir / "keys" / network.name)
+        return published_at(address, home, schema.dimension, embedded, key, SystemClock())
+    return engine_at(address, home, schema.dimension)
 
 
 def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:

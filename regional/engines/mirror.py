@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from regional.engine import Change
 from regional.engines.backing import rank
@@ -14,6 +14,8 @@ from regional.engines.scan import Entry
 from regional.packet import Packet
 from regional.packetcbor import FLOAT32
 from registry.errors import PacketError
+
+NONE_OWN: Final[Mapping[bytes, tuple[Packet, bytes]]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +44,17 @@ class Mirror:
     foreign: how many things were told that are no packets of this home.
     """
 
-    def __init__(self, home: Home, d: int, own: Mapping[bytes, tuple[Packet, bytes]] = MappingProxyType({})) -> None:
+    def __init__(self, home: Home, d: int, own: Mapping[bytes, tuple[Packet, bytes]] = NONE_OWN) -> None:
         self._home = home
         self._d = d
         self._own = own
         self._held: dict[bytes, tuple[tuple[int, bytes], int, bytes]] = {}  # rank, bucket and packet
         self.index = Index(home.network, d)
         self.foreign = 0
+
+    def __len__(self) -> int:
+        """Nodes, withdrawn ones too."""
+        return len(self._held)
 
     def hear(self, changes: Sequence[Change]) -> None:
         """Take what a watch told."""
@@ -66,7 +72,9 @@ class Mirror:
                     entries += self._newer(change.bucket, packet, change.packet)
                     continue
                 self.foreign += 1
-                log.warning("something that is no packet of %s lies among its packets: left out", self._home.network)
+                if self.foreign.bit_count() == 1:  # of ever more, each doubling is told
+                    what = "%d things that are no packets of %s lie among its packets: left out"
+                    log.warning(what, self.foreign, self._home.network)
             if held is not None and held[1] == change.bucket:
                 del self._held[change.node]
                 entries.append(Entry(change.node, "", b"", b""))
