@@ -97,7 +97,8 @@ def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, c
 def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
     """What keeps the network's packets, not open yet."""
     address = network.engine.address(network.name, config.here)
-    embedded = EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
+    path = config.data_dir / "networks" / network.name
+    embedded = EmbeddedEngine(network.name, schema.dimension, path, writer, history=network.history)
     if address is None:
         return embedded
     home = Home(network.domain, schema.space[:8], network.name)

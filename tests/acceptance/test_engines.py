@@ -11,6 +11,7 @@ import pytest
 from examples.ways import pooled
 from regional.engines.opening import READABLE
 from tests.acceptance.federated import Document, federated, situation, until, write_slice
+from tests.engines.milvus_server import MilvusServer
 from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers
 
 FEDERATION = """\
@@ -105,3 +106,27 @@ async def test_one_line_moves_a_network_to_a_server(tmp_path: Path) -> None:
             assert without_clock(await kindred.ask(**question)) == without_clock(expected)
     finally:
         server.stop()
+
+
+async def test_one_line_moves_a_network_to_a_vector_database(tmp_path: Path) -> None:
+    """The same answer, to the last bit, though the server searches by itself."""
+    for part in ("embedded", "milvus"):
+        (tmp_path / part).mkdir()
+    server = MilvusServer(tmp_path)
+    await asyncio.to_thread(server.start)
+    try:
+        expected = await answer(tmp_path / "embedded", "")
+        home = tmp_path / "milvus"
+        write_slice("nass_cds_crash", home, 50).rename(home / "rows.csv")
+        async with federated(home, FEDERATION.replace("ENGINE", f", engine: '{server.url('near')}'")) as kindred:
+            await kindred.deposit()
+
+            async def same() -> bool:
+                found = await kindred.ask(domain="crash.vehicles", situation=situation("crash"), k=20)
+                assert found["certificate"]["neighbours_complete"]
+                assert found["neighbours"] == expected["neighbours"]
+                return without_clock(found) == without_clock(expected)
+
+            await until(same)  # what the networks say of the whole comes later
+    finally:
+        server.kill()
