@@ -18,6 +18,7 @@ BENCHMARKS = (
     "poisoning",
     "engine",
     "engines",
+    "dht",
     "nameserver",
     "secondaries",
     "zones",
