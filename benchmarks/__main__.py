@@ -16,6 +16,7 @@ BENCHMARKS = (
     "planner",
     "precision",
     "poisoning",
+    "calibration",
     "engine",
     "engines",
     "dht",

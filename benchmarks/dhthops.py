@@ -49,17 +49,24 @@ def measured(home: Path, nodes: int, lookups: int, askers: int = 4) -> tuple[lis
             session.apply_settings({"alert_mask": libtorrent.alert.category_t.dht_log_notification})
             session.pop_alerts()
             for _ in range(lookups // askers):
-                session.dht_get_immutable_item(libtorrent.sha1_hash(random.randbytes(20)))
+                target = random.randbytes(20)
+                session.dht_get_immutable_item(libtorrent.sha1_hash(target))
                 lines: list[str] = []
-                while not any("COMPLETED" in line for line in lines):
+                while not any("COMPLETED" in line for line in _of(target, lines)):
                     session.wait_for_alert(1000)
                     lines += [alert.message() for alert in session.pop_alerts()]
-                found, n = _hops(lines)
+                found, n = _hops(_of(target, lines))
                 hops.append(found)
                 asked += n
     finally:
         ring.kill()
     return hops, asked / len(hops)
+
+
+def _of(target: bytes, lines: Sequence[str]) -> list[str]:
+    """The lines that are of the lookup of this target."""
+    number = next((line.split("]")[0] for line in lines if f"NEW target: {target.hex()}" in line), None)
+    return [line for line in lines if number is not None and line.startswith(f"{number}]")]
 
 
 def _hops(lines: Sequence[str]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,7 +34,7 @@ from registry.cut import Cut
 from registry.endpoint import check_endpoints
 from registry.errors import ConfigError
 from registry.limiter import RATE
-from registry.schema import Schema
+from registry.schema import MIN_AGGREGATED, Schema
 from registry.source import Source
 from registry.tsig import TsigKey
 from registry.units import size
@@ -67,6 +68,7 @@ class RegistrySection(Section):
     ttl: TtlSection = TtlSection()
     soa: SoaSection = SoaSection()
     coalesce: Seconds = 0.25
+    keep: Seconds | None = None
     lease: Seconds = 120.0
     udp_rate: Annotated[float, Field(gt=0)] = RATE
     keys: Mapping[Name, KeySection] = {}
@@ -82,7 +84,7 @@ class RegistrySection(Section):
 
 class DomainSection(Section):
     schema_: Annotated[Path, Field(alias="schema")]
-    release: Literal["packets"] | None = None
+    release: Literal["packets", "aggregates"] | None = None
     min_cohort: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -176,6 +178,8 @@ class FederationConfig:
         self.here = Path(text.file).parent
         self.data_dir = self.here / parsed.data_dir
         self.networks: dict[str, NetworkConfig] = {}
+        self._listening: dict[str, Address] = {}  # by process
+        self._listeners: dict[str, str] = {}  # processes by where they listen
         for pattern, section in parsed.networks.items():
             place = f"{text.file}:{text.line(('networks', pattern))}: networks.{pattern}"
             for network in self._spell_out(pattern, section, place):
@@ -188,10 +192,22 @@ class FederationConfig:
 
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
-        schemas = {name: Schema.from_yaml(self.here / section.schema_) for name, section in self.domains.items()}
+        schemas = {name: self._schema(name, section) for name, section in self.domains.items()}
         for each in self.networks.values():
             check_endpoints(each.name, each.domain, schemas[each.domain].release, (each.asked_at,))
         return schemas
+
+    def _schema(self, domain: str, section: DomainSection) -> Schema:
+        """The schema file, with what the domain's section says otherwise."""
+        schema = Schema.from_yaml(self.here / section.schema_)
+        if section.release == "packets" and schema.release == "aggregates":
+            raise ConfigError(f"{self.file}: domains.{domain}.release: the schema releases aggregates, and no packets")
+        least = section.min_cohort or schema.min_cohort
+        if section.release == "aggregates" and least < MIN_AGGREGATED:
+            raise ConfigError(
+                f"{self.file}: domains.{domain}: where aggregates are released, min_cohort is {MIN_AGGREGATED} at least"
+            )
+        return replace(schema, release=section.release or schema.release)
 
     def keys(self) -> dict[str, TsigKey]:
         """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
@@ -211,10 +227,10 @@ class FederationConfig:
         zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
         return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
 
-    def reader(self, clock: Clock) -> Reader:
-        """Who asks the networks for the gateway. Raises ConfigError where a secret cannot be read."""
+    def reader(self, served: Reader, clock: Clock) -> Reader:
+        """Who asks the networks for the gateway; `served` those with a service of their own. Raises ConfigError."""
         try:
-            return self.gateway.reading.reader(self.here, clock)
+            return self.gateway.reading.reader(served, self.here, clock)
         except ConfigError as error:
             raise ConfigError(f"{self.file}: gateway.reading: {error.detail}") from None
 
@@ -260,13 +276,12 @@ class FederationConfig:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not among domains: {', '.join(self.domains)}")
         if network.domain not in self.served:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not served by this registry, but by another")
-        for other in self.networks.values():
-            if other.process == network.process and other.listen != network.listen:
-                raise ConfigError(f"{place}.listen: process {network.process!r} listens on {other.listen} already")
-            if other.process != network.process and other.listen == network.listen and network.listen.port:
-                raise ConfigError(
-                    f"{place}.listen: {network.listen} is taken by process {other.process!r}; choose another port"
-                )
+        listen = self._listening.setdefault(network.process, network.listen)
+        if listen != network.listen:
+            raise ConfigError(f"{place}.listen: process {network.process!r} listens on {listen} already")
+        owner = self._listeners.setdefault(str(listen), network.process) if listen.port else network.process
+        if owner != network.process:
+            raise ConfigError(f"{place}.listen: {listen} is taken by process {owner!r}; choose another port")
         self.networks[network.name] = network
 
     def _spell_out(self, pattern: str, section: NetworkSection, place: str) -> Iterator[NetworkConfig]:

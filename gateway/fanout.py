@@ -5,6 +5,7 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from regional.reader import Reader
 from registry.cell import Naming
 from registry.endpoint import scheme_of, shows_packets
 from registry.errors import KindredError, LookupFailed
+from registry.lookup import NetworkInfo
 from registry.schema import Schema
 
 
@@ -44,9 +46,7 @@ class Fanout:
     async def prepare(self, network: str, request: NearestRequest) -> None:
         """Have at hand what asking a network needs; what goes wrong, the asking will find."""
         with suppress(KindredError):
-            naming, name = self._naming.owner(network)
-            kept = await self._resolver.network(naming, name, self._deadline.remaining())
-            for endpoint in kept.value.endpoints[:1]:
+            for endpoint in (await self._info(network)).endpoints[:1]:
                 self._check_release(endpoint)
                 await self._reader.prepare(endpoint, request, self._deadline.remaining())
 
@@ -59,11 +59,9 @@ class Fanout:
         serial, issued = 0, 0.0
         reply: NearestReply | None = None
         try:
-            naming, name = self._naming.owner(network)
-            kept = await self._resolver.network(naming, name, self._deadline.remaining())
-            info = kept.value
+            info = await self._info(network)
             serial, issued = info.text.serial, info.text.issued
-            reply = await self._first(info.endpoints, request)
+            reply = await self._reply(network, info, request)
             outcome = Outcome(Disposition.ANSWERED)
         except Refused as error:
             outcome = Outcome(Disposition.REFUSED, error.detail)
@@ -78,9 +76,19 @@ class Fanout:
         ms = round((self._deadline.elapsed() - started) * 1000, 3)
         return Answered(network, Outcome(outcome.disposition, outcome.reason, ms), reply, serial, issued)
 
-    async def _first(self, endpoints: tuple[str, ...], request: NearestRequest) -> NearestReply:
+    async def gather(self, networks: Sequence[str]) -> None:
+        """Have at hand whatever may be asked of these; nothing, where it is the networks that answer."""
+
+    async def _info(self, network: str) -> NetworkInfo:
+        """What DNS says of a network."""
+        naming, name = self._naming.owner(network)
+        kept = await self._resolver.network(naming, name, self._deadline.remaining())
+        return kept.value
+
+    async def _reply(self, network: str, info: NetworkInfo, request: NearestRequest) -> NearestReply:  # noqa: ARG002
+        """What the network says, by the first endpoint that answers."""
         failure: KindredError = Failed("it has no endpoint")
-        for endpoint in endpoints:
+        for endpoint in info.endpoints:
             try:
                 self._check_release(endpoint)
                 reply = await self._reader.nearest(endpoint, request, self._deadline.remaining())

@@ -14,6 +14,7 @@ from gateway.asking import Asking
 from gateway.fanout import Answered, Fanout
 from gateway.merge import Merge
 from gateway.neighbours import Neighbours
+from regional.atombatch import AtomBatch
 from regional.batch import Batch
 
 
@@ -36,7 +37,7 @@ async def opinions(
     return {network: found for network in sorted(batches) if (found := _own(asking, network, batches)) is not None}
 
 
-def _own(asking: Asking, network: str, batches: Mapping[str, Batch]) -> Neighbours | None:
+def _own(asking: Asking, network: str, batches: Mapping[str, Batch | AtomBatch]) -> Neighbours | None:
     """None where one of them is no packet."""
     actions = asking.actions or asking.schema.actions
     merge = Merge(asking.query, asking.question.k, actions)

@@ -18,8 +18,6 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from gateway.section import Seconds, Section
-from regional.client import NetworkClient
-from regional.connections import Connections
 from regional.engines.address import EngineAddress, secret
 from regional.engines.opening import DHT, READABLE
 from regional.engines.reading import Bounds, ServerReader, dht_reader
@@ -61,8 +59,11 @@ class ReadingSection(Section):
                 raise ValueError(f"{at!r:.100} is an account at {read.at}; name the servers so")
         return accounts
 
-    def reader(self, here: Path, clock: Clock) -> Reader:
-        """Who asks, nothing opened yet; files are taken from `here`. Raises ConfigError where a secret is missing."""
+    def reader(self, served: Reader, here: Path, clock: Clock) -> Reader:
+        """Who asks, nothing opened yet but `served`, which asks networks with a service of their own.
+
+        Files are taken from `here`. Raises ConfigError where a secret is missing.
+        """
         known = {
             at: {
                 "user": each.user,
@@ -75,13 +76,13 @@ class ReadingSection(Section):
         def account(address: EngineAddress) -> EngineAddress:
             return replace(address, **known.get(address.at, {}))  # type: ignore[arg-type]
 
-        def served() -> Reader:
-            return NetworkClient(Connections())
-
         def kept() -> Reader:
             return ServerReader(Bounds(self.networks, self.packets, self.idle), account, clock)
 
         def in_dht() -> Reader:
             return dht_reader(Bounds(self.networks, self.packets, self.idle), clock, self.dht)
 
-        return Readers({"http": served, "https": served, **dict.fromkeys(READABLE, kept), DHT: in_dht})
+        def at_hand() -> Reader:
+            return served
+
+        return Readers({"http": at_hand, "https": at_hand, **dict.fromkeys(READABLE, kept), DHT: in_dht})

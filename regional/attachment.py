@@ -21,7 +21,10 @@ class Attachment(Protocol):
         """What the epoch's index calls it: a to z and hyphens."""
 
     def part(self, atom: Atom, members: Sequence[Packet]) -> bytes:
-        """What the table needs of one atom's members, as they are now. b"" where it needs nothing of them."""
+        """What the table needs of one atom's members, as they are now. b"" where it needs nothing of them.
+
+        Of the outcomes that `atom.figures` does not name it may hold nothing: they are known of too few.
+        """
 
     def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
         """The table over these atoms with their parts, as it is published; None where there is to be none.

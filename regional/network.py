@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from regional.admission import Admission, Fitting
-from regional.clustering import regions_of
 from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
-from regional.engine import Census, Engine, NearestQuery, NearestResult
+from regional.engine import Engine, NearestQuery, NearestResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
+from regional.packetcbor import findable
+from regional.survey import Survey, survey_of
+from regional.withdrawals import Withdrawals
 from registry.clock import Clock
 from registry.coverage import Coverage
 from registry.errors import Conflict, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
 from registry.jsontext import canonical, loads
-from registry.region import Region
+from registry.keys import SigningKey
 from registry.schema import Schema
 
 MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
@@ -30,18 +32,10 @@ _THREAD_ABOVE: Final = 256  # packets; more at a time would hold up the event lo
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Survey:
-    """Regions over the packets held at one moment. uncovered: nodes that lie in none that counts their action."""
-
-    regions: tuple[Region, ...]
-    packets: int
-    uncovered: frozenset[bytes]
-
-
 class Network:
     """One member of one domain. `engine` is its own; its packets are of `schema`'s space.
 
+    withdrawals: the log of who has left, kept where no backup reaches.
     answers: whether questions are answered here, and not read where the engine keeps the packets.
     """
 
@@ -53,15 +47,21 @@ class Network:
         engine: Engine,
         min_cohort: int,
         clock: Clock,
+        *,
+        withdrawals: Withdrawals | None = None,
         answers: bool = True,
     ) -> None:
         self.name = name
         self.domain = domain
         self.schema = schema
         self.stirred = asyncio.Event()  # set when a new coverage is wanted
+        self.covered = asyncio.Event()  # set once a coverage is published
+        self.min_cohort = min_cohort
+        self.moments: Mapping[str, Any] | None = None  # the signed second-moment table
+        self.stored = 0  # packets taken in this process's life
         self._engine = engine
-        self._min_cohort = min_cohort
         self._clock = clock
+        self._withdrawals = withdrawals
         self._answers = answers
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
@@ -87,6 +87,7 @@ class Network:
                 f"{self.name} holds packets of space {space.hex()}, the schema of {self.domain} has "
                 f"{self.schema.space.hex()}; deposit them anew, encoded by this schema, into an empty store"
             )
+        await self._withdraw_again()
         last = await self._engine.note("coverage")
         if last is not None:
             self._last = Coverage.from_document(loads(last), self.schema.dimension)
@@ -96,6 +97,8 @@ class Network:
         """Finish what was begun, and let go."""
         await asyncio.gather(*self._taking, return_exceptions=True)
         await self._engine.close()
+        if self._withdrawals is not None:
+            self._withdrawals.close()
 
     @property
     def serial(self) -> int:
@@ -126,6 +129,10 @@ class Network:
     def uncovered(self) -> int:
         """Packets held that the published coverage does not cover."""
         return self.count if self._published is None else len(self._uncovered)
+
+    def told(self) -> dict[str, int]:
+        """How many packets it holds, and how many of them are uncovered, as far as anybody may know."""
+        return {"packets": self.count, "uncovered": self.uncovered}
 
     @property
     def pending(self) -> bool:
@@ -171,21 +178,16 @@ class Network:
             held = None if data is None else Packet.from_cbor(data)
             if held is None or held.tombstone:
                 raise UnknownName(f"{self.name} holds no packet of this node")
-            gone = replace(
-                held,
-                seq=held.seq + 1,
-                time=self._clock.now(),
-                fingerprint=NO_FINGERPRINT,
-                action=None,
-                outcomes={},
-                weight=1.0,
-                signer=None,
-                sig=None,
-                tombstone=True,
-            )
+            gone = self._tombstone(held, held.seq + 1)
+            if self._withdrawals is not None:
+                self._withdrawals.add(node, gone.seq, gone.time)
             taken, _, _ = await self._take([(gone, gone.to_cbor())])
             if taken:
                 return gone.seq
+
+    def receipt(self, node: bytes) -> str | None:
+        """What says that the node was withdrawn; None where no log is kept of it."""
+        return None if self._withdrawals is None else self._withdrawals.receipt(node)
 
     async def nearest(self, query: NearestQuery) -> NearestResult:
         """The nearest packets. Raises NotGranted or QuestionError."""
@@ -206,12 +208,33 @@ class Network:
         check_fingerprint(query.fingerprint)
         return await self._engine.nearest(query)
 
+    async def packets(self) -> list[bytes]:
+        """Every packet held, encoded, those of withdrawn nodes left out. Raises Unavailable."""
+        held: dict[bytes, bytes] = {}
+        async with aclosing(self._engine.watch()) as watch:
+            async for told in watch:
+                for change in told.changes:
+                    if change.packet is not None and findable(change.packet)[2]:
+                        held[change.node] = change.packet
+                    else:
+                        held.pop(change.node, None)
+                if told.complete:
+                    break
+        return list(held.values())
+
+    def tabulated(self, document: Mapping[str, Any]) -> None:
+        """This is the second-moment table from now on, signed."""
+        self.moments = document
+
     async def survey(self) -> Survey:
         """Regions over what is held now; in a thread. What is deposited until `adopt` or `abandon` is remembered."""
         self._during = []
         census = await self._engine.census()
         last = self._last if self._published is None else None
-        return await asyncio.to_thread(_describe, census, self._min_cohort, last)
+        return await asyncio.to_thread(survey_of, census, self.min_cohort, last)
+
+    def announce(self, survey: Survey, serial: int, issued: float, key: SigningKey) -> None:
+        """The coverage made from this survey is, or is about to be, of this serial."""
 
     def abandon(self) -> None:
         """The survey will not be published."""
@@ -222,15 +245,42 @@ class Network:
         async with self._noting:
             covering = Covering(coverage.regions)
             during = self._during or []
-            inside = await _inside(covering, during)
+            inside = await self._inside(covering, during)
             self._during = None
             self._published, self._document, self._last = coverage, document, coverage
             self._covering = covering
             self._uncovered = set(survey.uncovered)
             self._changes = self._strays = 0
             self._note(during, inside)
+            self.covered.set()
         with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
             await self._engine.keep_note("coverage", canonical(dict(document)))
+
+    def _tombstone(self, packet: Packet, seq: int) -> Packet:
+        """What stands in the place of a packet that was withdrawn."""
+        return replace(
+            packet,
+            seq=seq,
+            time=self._clock.now(),
+            fingerprint=NO_FINGERPRINT,
+            action=None,
+            outcomes={},
+            weight=1.0,
+            signer=None,
+            sig=None,
+            tombstone=True,
+        )
+
+    async def _withdraw_again(self) -> None:
+        """Take out whom a backup has brought back."""
+        if self._withdrawals is None or not len(self._withdrawals):
+            return
+        for node in (await self._engine.census()).nodes:
+            seq = self._withdrawals.seq(node)
+            data = await self._engine.get(node) if seq is not None else None
+            if seq is not None and data is not None and (held := Packet.from_cbor(data)).seq <= seq:
+                gone = self._tombstone(held, max(seq, held.seq + 1))
+                await self._engine.put([(gone, gone.to_cbor())])
 
     async def _take(self, fitting: Fitting) -> tuple[int, int, int]:
         """Store and note; how many are accepted, how many of those covered, by the coverage of which serial.
@@ -247,16 +297,30 @@ class Network:
         results = await self._engine.put(fitting)
         taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
         async with self._noting:
-            inside = await _inside(self._covering, taken)
+            inside = await self._inside(self._covering, taken)
             if self._during is not None:
                 self._during.extend(taken)
             return len(taken), self._note(taken, inside), self.serial
+
+    async def _inside(self, covering: Covering, packets: Sequence[Packet]) -> list[bool]:
+        """Which packets are covered; a tombstone never is."""
+
+        def find() -> list[bool]:
+            inside = np.zeros(len(packets), dtype=np.bool_)
+            rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
+            if rows:
+                points = np.stack([packets[row].fingerprint for row in rows])
+                inside[rows] = covering.covers(points, [packets[row].action or "" for row in rows])
+            return inside.tolist()
+
+        return await _aside(len(packets), find)
 
     def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> int:
         """Keep the account of what is covered; how many of the packets are."""
         for packet, covered in zip(packets, inside, strict=True):
             (self._uncovered.discard if covered or packet.tombstone else self._uncovered.add)(packet.node)
         self._changes += len(packets)
+        self.stored += len(packets)
         self._strays += sum(not (covered or packet.tombstone) for packet, covered in zip(packets, inside, strict=True))
         if self.pending:
             self.stirred.set()
@@ -270,34 +334,3 @@ class Network:
 async def _aside(amount: int, work: Callable[..., T], *inputs: object) -> T:
     """What `work` makes of the inputs; in a thread where there is so much that others would wait for it."""
     return work(*inputs) if amount <= _THREAD_ABOVE else await asyncio.to_thread(work, *inputs)
-
-
-async def _inside(covering: Covering, packets: Sequence[Packet]) -> list[bool]:
-    """Which packets are covered; a tombstone never is."""
-
-    def find() -> list[bool]:
-        inside = np.zeros(len(packets), dtype=np.bool_)
-        rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
-        if rows:
-            points = np.stack([packets[row].fingerprint for row in rows])
-            inside[rows] = covering.covers(points, [packets[row].action or "" for row in rows])
-        return inside.tolist()
-
-    return await _aside(len(packets), find)
-
-
-def _describe(census: Census, min_cohort: int, last: Coverage | None) -> Survey:
-    """Regions over the census; those of `last`, from before a restart, where they still fit."""
-    points, actions = census.fingerprints, census.actions
-    if last is not None and last.packets == len(points):
-        survey = _survey(last.regions, census)
-        if len(survey.uncovered) == last.uncovered:
-            return survey
-    regions, _ = regions_of(points, actions, min_cohort)
-    return _survey(regions, census)
-
-
-def _survey(regions: Sequence[Region], census: Census) -> Survey:
-    covered = Covering(regions).covers(census.fingerprints, census.actions).tolist()
-    lonely = frozenset(node for node, inside in zip(census.nodes, covered, strict=True) if not inside)
-    return Survey(tuple(regions), len(census.nodes), lonely)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
 from registry.cut import Cut
-from registry.edition import Edition, Held, Press
+from registry.edition import Edition, Held, Press, generations
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
@@ -36,13 +36,15 @@ log = logging.getLogger(__name__)
 class PublisherTimes:
     """coalesce_s: how long a change waits for others. bump_s: the oldest that a serial gets without any change.
 
-    stale_s: how long beyond their time to live records may be used. margin_s: how much longer than for readers with a
-    right clock what is replaced in a cell stays there. retry_s: after a failure.
+    stale_s: how long beyond their time to live records may be used. keep_s: how long a version may be relied on after
+    the next one, at least. margin_s: how much longer than for readers with a right clock what is replaced in a cell
+    stays there. retry_s: after a failure.
     """
 
     coalesce_s: float = 0.25
     bump_s: float = 10.0
     stale_s: float = 30.0
+    keep_s: float = 0.0
     margin_s: float = 30.0
     retry_s: float = 1.0
 
@@ -67,6 +69,7 @@ class _Shelf:
     not_before: float = 0.0
     failure: str | None = None
     growing: asyncio.Task[None] | None = None
+    bare: bool = False  # nothing new can be published of it before that is done
     held: Versioned[str, Held] = field(default_factory=lambda: Versioned({}))
     holdings: Versioned[str, Holding] = field(default_factory=lambda: Versioned({}))  # of all domains, when so
     seen_at: float = float("inf")  # by the wall clock
@@ -107,7 +110,7 @@ class Publisher:
         self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
         self._delegations = tuple(delegations)
         self._dress = dress
-        self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
+        self._keep_s = max(self._ttls.apex + self._ttls.cell + self._times.stale_s, self._times.keep_s)
         domains = tuple(enrolment.domains)
         self._shelves = {
             name: _Shelf(
@@ -139,9 +142,19 @@ class Publisher:
         """Go on from what was published last, where that is known for certain.
 
         A version that was served and is not known could have held cells that new ones must not be taken for; so
-        all generations are new ones then.
+        all generations are new ones then, also where the journal is not the one that they were counted in.
         """
+        if self.history.serial > self._serial:
+            log.error(
+                "what was published last, as %d, is not in the journal, whose last serial is %d: networks that it does "
+                "not know have to send their coverages again", self.history.serial, self._serial,
+            )  # fmt: skip
         if self.history.serial != self._serial or not self._serial:
+            for name in self._shelves:
+                zone = self.history.zones.get(Naming(name, self._enrolment.origin).apex)
+                if zone is not None and (known := generations(zone)):
+                    self._journal.skip_generations(name, max(known))
+            self._serial = max(self._serial, self.history.serial)
             self.history.restart()
             return
         self._known = dict(self.history.zones)
@@ -249,7 +262,9 @@ class Publisher:
         return shelf.held
 
     def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:
-        """Seconds until the domain is to be published; endless where nothing has changed."""
+        """Seconds until the domain is to be published; endless where nothing has changed, or its tree has to grow."""
+        if shelf.bare:
+            return float("inf")
         if shelf.edition is not None and shelf.edition.shows(held):
             shelf.changed_at = None
             if shelf.failure is None:
@@ -286,10 +301,15 @@ class Publisher:
         editions: dict[str, Edition] = {}
         failures: dict[str, str] = {}
         for name, shelf in self._shelves.items():
-            if shelf.failure is not None and name not in due:
+            if shelf.bare or (shelf.failure is not None and name not in due):
+                continue
+            held = self._held(name)
+            if shelf.press.bare(shelf.edition, held):
+                shelf.bare = True
+                shelf.growing = asyncio.create_task(self._grow(name, shelf, held))
                 continue
             try:
-                editions[name] = await asyncio.to_thread(self._next, shelf, self._held(name), serial, now)
+                editions[name] = await asyncio.to_thread(self._next, shelf, held, serial, now)
             except KindredError as error:
                 log.error("%s: not published: %s", name, error)
                 failures[name] = error.detail
@@ -311,7 +331,9 @@ class Publisher:
             log.error("nothing can be published: %s", error)
             self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
             return
-        self._zones, self._known = ZoneSet(zones), {zone.apex: zone for zone in zones}
+        self._known = {zone.apex: zone for zone in zones}
+        apexes = (Naming(name, self._enrolment.origin).apex for name in self._shelves)
+        self._zones = ZoneSet(zones, (apex for apex in apexes if apex not in self._known))
         self._turn(editions, failures, now)
         for tell in self.on_published:
             tell([zone.apex for _, zone in steps])
@@ -331,14 +353,26 @@ class Publisher:
             idle = shelf.growing is None or shelf.growing.done()
             if shelf.edition is not None and not shelf.edition.expiry and shelf.press.worn and idle:
                 leaves = await asyncio.to_thread(shelf.press.leaves)
-                shelf.growing = asyncio.create_task(self._grow(name, shelf.press, shelf.edition.networks, leaves))
+                shelf.growing = asyncio.create_task(self._grow(name, shelf, shelf.edition.networks, leaves))
 
-    async def _grow(self, name: str, press: Press, held: Mapping[str, Held], leaves: Sequence[CellRecord]) -> None:
+    async def _grow(
+        self, name: str, shelf: _Shelf, held: Mapping[str, Held], leaves: Sequence[CellRecord] | None = None
+    ) -> None:
+        """A tree of what is `held`, beside the one there is, if there is one."""
+        failure = ""
         try:
             number = await asyncio.to_thread(self._journal.next_generation, name)
-            press.plant(await asyncio.to_thread(press.grow, number, held, leaves))
+            shelf.press.plant(await asyncio.to_thread(shelf.press.grow, number, held, leaves))
         except KindredError as error:
             log.error("%s: no new tree: %s", name, error)
+            failure = error.detail
+        except Exception as error:  # whatever it is, the other domains go on
+            log.exception("%s: no new tree", name)
+            failure = f"unforeseen {type(error).__name__}"
+        if shelf.bare:
+            shelf.bare = False
+            if failure:
+                self._turn({}, {name: failure}, self._clock.monotonic())
         self.wake()
 
     def _next(self, shelf: _Shelf, held: Mapping[str, Held], serial: int, now: float) -> Edition:

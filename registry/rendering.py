@@ -14,7 +14,7 @@ from registry.rrset import rendered, together
 from registry.wire import SVCB, name_to_wire
 
 MAX_CELL_BYTES = 16 * 1024
-_TOGETHER = 256  # cells encoded at a time
+_TOGETHER = 256  # cells, or records, encoded at a time
 
 Shown = tuple[CellRecord, ...] | None  # None: there is no such cell
 
@@ -44,6 +44,12 @@ class Rendering:
             encoded = iter(self._encode([record for _, records in some for record in records]))
             for address, records in some:
                 yield self.labels(address), self._node(address, list(islice(encoded, len(records))))
+
+    def rdatas(self, records: Iterable[CellRecord]) -> Iterator[bytes]:
+        """The RDATA of each record."""
+        waiting = iter(records)
+        while some := list(islice(waiting, _TOGETHER)):
+            yield from encode_cell(some, self.naming, self.generation, self.actions)
 
     def changed(
         self, names: Branch, changes: Iterable[tuple[Address, Shown, Shown]]

@@ -26,7 +26,7 @@ def show_findings(answer: Answer, console: Console) -> None:
 
 def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> None:
     unit = f", {outcome['unit']}" if outcome.get("unit") else ""
-    table = Table("action", "n", "n_eff", "estimate", "95% interval", "how", box=None, pad_edge=False)
+    table = Table("action", "n", "n_eff", "estimate", "95% interval", "adjusted", "how", box=None, pad_edge=False)
     for action, found in outcome["actions"].items():
         estimate = "" if found["estimate"] is None else _number(found["estimate"])
         table.add_row(
@@ -35,6 +35,7 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
             f"{found['n_eff']:.1f}",
             estimate,
             _interval(found),
+            _adjusted(found),
             _method(found),
         )
     console.print(f"[bold]{escape(name)}[/bold] ({outcome['kind']}{unit})")
@@ -42,6 +43,8 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
     _show_differences([each for each in outcome["differences"] if each["estimate"] is not None], console)
     if outcome["verdict"]:
         console.print(f"  verdict: {outcome['verdict']}")
+    if outcome["distinct"]:
+        console.print(f"  {outcome['distinct']}")
     for pair in outcome["heterogeneity"] or ():
         _show_corroboration(pair, console)
 
@@ -51,8 +54,9 @@ def _show_differences(pairs: Sequence[Mapping[str, Any]], console: Console) -> N
     ordered = sorted(pairs, key=lambda each: each["low"] is None or each["low"] <= 0 <= each["high"])
     for each in ordered[:SHOWN_PAIRS]:
         interval = f" ({_interval(each)})" if each["low"] is not None else ""
+        adjusted = f"; adjusted {_adjusted(each)}" if each["adjusted"] is not None else ""
         console.print(
-            f"  {escape(each['action'])} less {escape(each['minus'])}: {_number(each['estimate'])}{interval}",
+            f"  {escape(each['action'])} less {escape(each['minus'])}: {_number(each['estimate'])}{interval}{adjusted}",
             highlight=False,
         )
     _say_how_many(len(pairs), console)
@@ -83,6 +87,13 @@ def _show_balance(pair: Mapping[str, Any], console: Console) -> None:
 def _say_how_many(pairs: int, console: Console) -> None:
     if pairs > SHOWN_PAIRS:
         console.print(f"[dim]  ... {pairs} pairs of actions in all (--json shows each)[/dim]", highlight=False)
+
+
+def _adjusted(found: Mapping[str, Any]) -> str:
+    moved = found["adjusted"]
+    if moved is None:
+        return ""
+    return _number(moved["estimate"]) + (f" ({_interval(moved)})" if moved["low"] is not None else "")
 
 
 def _interval(found: Mapping[str, Any]) -> str:

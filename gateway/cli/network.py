@@ -12,15 +12,20 @@ import aiohttp
 from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
 from regional.advertiser import Advertiser
+from regional.aggregates import AggregateNetwork
 from regional.engine import Engine
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.mirror import Home
 from regional.engines.opening import DHT, engine_at, published_at
 from regional.engines.writer import Writer
+from regional.ledger import Ledger
 from regional.network import Network
+from regional.publication import Publication
 from regional.service import network_app
+from regional.tabulator import Tabulator
+from regional.withdrawals import Withdrawals
 from registry.client import RegistryClient
-from registry.clock import SystemClock
+from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
 from registry.keys import SigningKey
 from registry.schema import Schema
@@ -45,13 +50,12 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
     clock = SystemClock()
     writer = Writer()
     networks: dict[str, Network] = {}
-    advertisers: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[None]] = []
     try:
         for each in chosen:
             schema = config.schemas()[each.domain]
             engine = _engine(config, each, schema, writer)
-            answers, least = each.serve == "network", config.min_cohort(each.domain)
-            network = Network(each.name, each.domain, schema, engine, least, clock, answers)
+            network = _network(config, each, engine, clock)
             await network.open()
             networks[each.name] = network
         async with serving(network_app(networks), chosen[0].listen), aiohttp.ClientSession() as session:
@@ -59,17 +63,34 @@ async def running_networks(config: FederationConfig, chosen: Sequence[NetworkCon
             for name, network in networks.items():
                 key = SigningKey.from_file(config.data_dir / "keys" / name)
                 advertiser = Advertiser(network, registry, key, clock, lease_s=config.registry.lease)
-                advertisers.append(asyncio.create_task(advertiser.run()))
+                tabulator = Tabulator(network, key, clock)
+                tasks += [asyncio.create_task(advertiser.run()), asyncio.create_task(tabulator.run())]
             try:
                 yield
             finally:
-                for task in advertisers:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*advertisers, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         for network in networks.values():
             await network.close()
         writer.close()
+
+
+def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, clock: Clock) -> Network:
+    """One network, not open yet. Where aggregates are released, with its ledger of atoms.
+
+    Neither the ledger nor the log of withdrawals lies with the packets: a backup of these must not hold the others.
+    """
+    name, domain = section.name, section.domain
+    schema, least = config.schemas()[domain], config.min_cohort(domain)
+    withdrawals = Withdrawals(config.data_dir / "withdrawn" / name)
+    if schema.release == "packets":
+        answers = section.serve == "network"
+        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals, answers=answers)
+    ledger = Ledger(config.data_dir / "atoms" / name)
+    publication = Publication(name, domain, schema, least, ledger, withdrawals, clock)
+    return AggregateNetwork(name, domain, schema, engine, least, clock, publication, withdrawals)
 
 
 def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:

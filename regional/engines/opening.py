@@ -17,7 +17,8 @@ from registry.clock import Clock
 from registry.errors import ConfigError
 from registry.keys import SigningKey
 
-_BACKINGS: Final = {
+_ENGINES: Final = {  # those that answer themselves, and those whose packets a front mirrors
+    "milvus": ("regional.engines.milvus", "MilvusEngine"),
     "mqtt": ("regional.engines.mqtt", "MqttBacking"),
     "nats": ("regional.engines.nats", "NatsBacking"),
     "etcd": ("regional.engines.etcd", "EtcdBacking"),
@@ -34,9 +35,13 @@ READABLE: Final = (*_READABLES, DHT)  # schemes of what can be read without a ne
 
 def engine_at(
     address: EngineAddress, home: Home, d: int, partition: Partition | None = None, patience_s: float = PATIENCE_S
-) -> Front:
-    """A front on a server, not open yet. Raises ConfigError for an option that it does not have."""
-    backing: Backing = load(_BACKINGS[address.scheme], address.where, address.scheme)(address, patience_s)
+) -> Engine:
+    """An engine on a server, not open yet. Raises ConfigError for an option that it does not have."""
+    made = load(_ENGINES[address.scheme], address.where, address.scheme)
+    if address.scheme == "milvus":
+        engine: Engine = made(home, d, address, partition, patience_s)
+        return engine
+    backing: Backing = made(address, patience_s)
     return Front(home, d, backing, partition)
 
 

@@ -38,7 +38,7 @@ async def test_an_answer_is_brute_force_over_all_rows(
         question = {"domain": domain, "situation": situation(DOMAINS[domain]), "k": k, "per": per}
         answer = await kindred.ask(**question)
         assert places(answer) == truths[domain].places(question)
-        assert answer["found"] == len(answer["neighbours"])
+        assert answer["found"] == sum(each["size"] for each in answer["neighbours"])
         assert answer["certificate"]["neighbours_complete"] is True
         assert answer["certificate"]["missing"] == []
         for each, (_, distance) in zip(answer["neighbours"], truths[domain].nearest(question), strict=True):
@@ -138,8 +138,10 @@ async def test_each_network_can_be_heard_by_itself(kindred: Federated, truths: d
         for action in (pair["action"], pair["minus"]):
             arm = [(held[place], distance) for place, distance in own if held[place].action == action]
             width = max(1.0, *(distance for _, distance in arm))
-            weight = [1 - 0.75 * (distance / width) ** 2 for _, distance in arm]
-            means.append(np.average([packet.outcomes["died_30d"] for packet, _ in arm], weights=weight))
+            figures = [atom.outcomes["died_30d"] for atom, _ in arm]
+            kernel = [1 - 0.75 * (distance / width) ** 2 for _, distance in arm]
+            weight = [share * each.n for share, each in zip(kernel, figures, strict=True)]
+            means.append(np.average([each.mean for each in figures], weights=weight))
         assert told["estimate"] == pytest.approx(means[0] - means[1], rel=1e-9)
 
 
