@@ -31,7 +31,7 @@ AT_ONCE: Final = 5
 BITS: Final = 62
 AROUND: Final = 256  # identifiers drawn around a target, on average
 
-_EVENT: Final = re.compile(r"\[(\d+)\] (NEW target|ADD id|RESPONSE id|INVOKE|id): ?(?:.*? id: )?([0-9a-f]{40})")
+_EVENT: Final = re.compile(r"\[(\d+)\] (NEW target:|ADD id:|RESPONSE id:|INVOKE) (?:.*? id: )?([0-9a-f]{40})")
 
 
 def measured(home: Path, nodes: int, lookups: int, askers: int = 4) -> tuple[list[int], float]:
@@ -42,7 +42,7 @@ def measured(home: Path, nodes: int, lookups: int, askers: int = 4) -> tuple[lis
     asked = 0
     try:
         for _ in range(askers):
-            session = libtorrent.session(settings("127.0.0.1:0"))
+            session = libtorrent.session(settings("127.0.0.1:0", guest=True))
             for host, port in random.sample([("127.0.0.1", port) for port in ring.ports], K):
                 session.add_dht_node((host, port))
             time.sleep(0.5)
@@ -79,13 +79,13 @@ def _hops(lines: Sequence[str]) -> tuple[int, int]:
         if match is None:
             continue
         _, what, name = match.groups()
-        if what == "NEW target":
+        if what == "NEW target:":
             target = int(name, 16)
-        elif what == "ADD id":
+        elif what == "ADD id:":
             depth.setdefault(name, level)
         elif what == "INVOKE":
             asked += 1
-        elif what == "RESPONSE id":
+        elif what == "RESPONSE id:":
             level = depth[name] + 1
             replied.add(name)
     return depth[min(replied, key=lambda name: int(name, 16) ^ target)], asked
