@@ -21,6 +21,7 @@ BENCHMARKS = (
     "synthesis",
     "engine",
     "engines",
+    "dht",
     "nameserver",
     "secondaries",
     "zones",
