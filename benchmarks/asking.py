@@ -96,7 +96,7 @@ def _question(per: str) -> Question:
 
 def _recorded(federation: Federation) -> list[tuple[str, NearestRequest]]:
     """The requests that the next question sends, with their endpoints."""
-    client = federation._client
+    client = federation._reader
     sent: list[tuple[str, NearestRequest]] = []
     original = client.nearest
 

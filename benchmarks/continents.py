@@ -87,7 +87,7 @@ class World:
             schemas={NAMING.domain: grown.schema},
             origin=NAMING.origin,
             lookups=Lookups(Authorities(NAMING.origin, [(registry, 53)], self._clock)),
-            client=NetworkClient(self._connections),
+            reader=NetworkClient(self._connections),
             clock=self._clock,
             cache=Cache(self._clock, 1 << 30, 30.0),
             deadline_s=60.0,

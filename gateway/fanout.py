@@ -5,16 +5,17 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.resolver import Resolver
-from regional.client import Failed, NearestReply, NearestRequest, NetworkClient, Refused, TimedOut
+from regional.client import Failed, NearestReply, NearestRequest, Refused, TimedOut
+from regional.reader import SERVED, Reader, scheme_of
 from registry.cell import Naming
 from registry.errors import KindredError, LookupFailed
+from registry.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +32,22 @@ class Answered:
 class Fanout:
     """The networks of one domain, asked with one deadline."""
 
-    def __init__(
-        self, resolver: Resolver, client: NetworkClient, naming: Naming, actions: Sequence[str], deadline: Deadline
-    ) -> None:
+    def __init__(self, resolver: Resolver, reader: Reader, naming: Naming, schema: Schema, deadline: Deadline) -> None:
         self._resolver = resolver
-        self._client = client
+        self._reader = reader
         self._naming = naming
-        self._known = frozenset(["", *actions])
+        self._schema = schema
+        self._known = frozenset(["", *schema.actions])
         self._deadline = deadline
 
-    async def prepare(self, network: str) -> None:
-        """Have a network's endpoints and a connection at hand; what goes wrong, the asking will find."""
+    async def prepare(self, network: str, request: NearestRequest) -> None:
+        """Have at hand what asking a network needs; what goes wrong, the asking will find."""
         with suppress(KindredError):
             naming, name = self._naming.owner(network)
             kept = await self._resolver.network(naming, name, self._deadline.remaining())
             for endpoint in kept.value.endpoints[:1]:
-                await self._client.prepare(endpoint, self._deadline.remaining())
+                self._check_release(endpoint)
+                await self._reader.prepare(endpoint, request, self._deadline.remaining())
 
     async def ask(self, network: str, request: NearestRequest, lapsed: bool) -> Answered:
         """Ask the network that `request` names; replicas in their order of priority, the next when one fails.
@@ -80,7 +81,8 @@ class Fanout:
         failure: KindredError = Failed("it has no endpoint")
         for endpoint in endpoints:
             try:
-                reply = await self._client.nearest(endpoint, request, self._deadline.remaining())
+                self._check_release(endpoint)
+                reply = await self._reader.nearest(endpoint, request, self._deadline.remaining())
                 if strays := set(reply.packets.actions) - self._known:
                     raise Failed(f"a packet has the action {min(strays)!r:.60}, which the schema does not know")
                 return reply
@@ -89,3 +91,9 @@ class Fanout:
             if not self._deadline.remaining():
                 break
         raise failure
+
+    def _check_release(self, endpoint: str) -> None:
+        """Raise Refused where the endpoint shows every packet and the domain does not allow that."""
+        scheme = scheme_of(endpoint)
+        if self._schema.release != "packets" and scheme not in SERVED:
+            raise Refused(f"{self._naming.domain} releases aggregates; what is read at {scheme}: is packets")

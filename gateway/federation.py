@@ -23,11 +23,11 @@ from gateway.deadline import Deadline
 from gateway.fanout import Fanout
 from gateway.journey import Journey
 from gateway.question import Question
+from gateway.reading import readers
 from gateway.resolution import Walk
 from gateway.resolver import Resolver, Tree
 from gateway.trees import Trees
-from regional.client import NetworkClient
-from regional.connections import Connections
+from regional.reader import Reader
 from registry.cell import Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import LookupFailed, UnknownName
@@ -39,14 +39,14 @@ THREAD_ABOVE = 2_000  # neighbours; making an answer of more would hold up the e
 
 
 class Federation:
-    """Everything that asking needs: schemas, the registry's name server, the networks' client, the cache."""
+    """Everything that asking needs: schemas, the registry's name server, who asks the networks, the cache."""
 
     def __init__(
         self,
         schemas: Mapping[str, Schema],
         origin: str,
         lookups: Lookups,
-        client: NetworkClient,
+        reader: Reader,
         clock: Clock,
         cache: Cache,
         deadline_s: float,
@@ -56,7 +56,7 @@ class Federation:
         self.deadline_s = deadline_s
         self.resolver = Resolver(lookups, cache)
         self._origin = origin
-        self._client = client
+        self._reader = reader
 
     @classmethod
     @asynccontextmanager
@@ -64,22 +64,23 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
-        async with Connections() as connections:
-            lookups = Lookups(settings.source(clock))
-            federation = cls(
-                schemas=settings.schemas(),
-                origin=settings.registry.origin,
-                lookups=lookups,
-                client=NetworkClient(connections),
-                clock=clock,
-                cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
-                deadline_s=settings.gateway.deadline,
-            )
-            try:
-                yield federation
-            finally:
-                await federation.resolver.cache.close()
-                await lookups.close()
+        lookups = Lookups(settings.source(clock))
+        reader = readers()
+        federation = cls(
+            schemas=settings.schemas(),
+            origin=settings.registry.origin,
+            lookups=lookups,
+            reader=reader,
+            clock=clock,
+            cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
+            deadline_s=settings.gateway.deadline,
+        )
+        try:
+            yield federation
+        finally:
+            await federation.resolver.cache.close()
+            await lookups.close()
+            await reader.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
         """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
@@ -185,5 +186,5 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._client, asking.naming, asking.schema.actions, deadline)
+        fanout = Fanout(self.resolver, self._reader, asking.naming, asking.schema, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)

@@ -220,7 +220,8 @@ class Journey:
                 self._under_way.start(self._ask(ask))
             for network in steps.soon:
                 if network not in self._prepared:
-                    self._prepared[network] = asyncio.create_task(self._fanout.prepare(network))
+                    preparing = self._fanout.prepare(network, self._asking.request(network, {}))
+                    self._prepared[network] = asyncio.create_task(preparing)
             at_hand: list[Opened] = []
             for path in steps.open:
                 looked = self._at_hand(path)

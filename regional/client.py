@@ -140,7 +140,7 @@ class NetworkClient:
             return _reply(body, request)
         return await asyncio.to_thread(_reply, body, request)
 
-    async def prepare(self, endpoint: str, timeout_s: float) -> None:
+    async def prepare(self, endpoint: str, request: NearestRequest, timeout_s: float) -> None:  # noqa: ARG002
         """Have a connection ready for a question that is about to come. Raises TimedOut or Failed."""
         async with _deadline(timeout_s):
             try:
@@ -177,6 +177,10 @@ class NetworkClient:
                 )
             except (KeyError, TypeError, ValueError):
                 raise Failed("the reply is no coverage") from None
+
+    async def close(self) -> None:
+        """Let go of the connections that are kept."""
+        await self._connections.close()
 
     async def _call(self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], limit: int) -> bytes:
         """The body of a 200 in the type asked for, at most `limit` bytes long."""

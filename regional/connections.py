@@ -160,6 +160,10 @@ class Connections:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close those that nobody uses just now."""
         for kept in self._idle.values():
             for connection in kept:
                 connection.close()
