@@ -27,16 +27,23 @@ class Candidate:
 class Candidates(Sequence[Candidate]):
     """n neighbours as columns: distance2 (n,), and of each the batch that brought it and its row there.
 
-    sources: the networks with what each sent. number, row: (n,) places among these.
+    sources: the home networks with what was sent of each. number, row: (n,) places among these. senders: the networks
+    that sent it.
     """
 
-    __slots__ = ("_number", "_row", "_sources", "distance2")
+    __slots__ = ("_number", "_row", "_senders", "_sources", "distance2")
 
     def __init__(
-        self, distance2: Vector, sources: Sequence[tuple[str, Batch]], number: Sequence[int], row: Sequence[int]
+        self,
+        distance2: Vector,
+        sources: Sequence[tuple[str, Batch]],
+        number: Sequence[int],
+        row: Sequence[int],
+        senders: Sequence[str],
     ) -> None:
         self.distance2 = distance2
         self._sources = sources
+        self._senders = senders
         self._number = number
         self._row = row
 
@@ -60,6 +67,10 @@ class Candidates(Sequence[Candidate]):
         """(n,) whose they are."""
         names = [network for network, _ in self._sources]
         return tuple([names[number] for number in self._number])
+
+    def senders(self) -> tuple[str, ...]:
+        """(n,) who sent them."""
+        return tuple([self._senders[number] for number in self._number])
 
     def nodes(self) -> tuple[bytes, ...]:
         """(n,)."""

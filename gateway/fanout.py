@@ -6,12 +6,12 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.resolver import Resolver
-from regional.client import Failed, NearestReply, NearestRequest, Refused, TimedOut
+from regional.client import Failed, HandedOver, NearestReply, NearestRequest, Refused, TimedOut
 from regional.reader import SERVED, Reader, scheme_of
 from registry.cell import Naming
 from registry.errors import KindredError, LookupFailed
@@ -20,13 +20,19 @@ from registry.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one network said, or why it did not. serial and age_s of its coverage, 0 where unknown."""
+    """What one network said, or why it did not. serial and age_s of its coverage, 0 where unknown.
+
+    home: of a share, the network whose packets it holds; else itself. moved: what it was asked by was said of it before
+    this serial of its registry's zone, and is not so any more; 0: it did not say so.
+    """
 
     network: str
     outcome: Outcome
     reply: NearestReply | None
     serial: int
     issued: float
+    home: str
+    moved: int = 0
 
 
 class Fanout:
@@ -47,7 +53,8 @@ class Fanout:
             kept = await self._resolver.network(naming, name, self._deadline.remaining())
             for endpoint in kept.value.endpoints[:1]:
                 self._check_release(endpoint)
-                await self._reader.prepare(endpoint, request, self._deadline.remaining())
+                of_home = replace(request, network=kept.value.text.home or name)
+                await self._reader.prepare(endpoint, of_home, self._deadline.remaining())
 
     async def ask(self, network: str, request: NearestRequest, lapsed: bool) -> Answered:
         """Ask the network that `request` names; replicas in their order of priority, the next when one fails.
@@ -55,13 +62,16 @@ class Fanout:
         network: its name in the answer, which is its DNS name where it is published by another registry.
         """
         started = self._deadline.elapsed()
-        serial, issued = 0, 0.0
+        serial, issued, home, moved = 0, 0.0, network, 0
         reply: NearestReply | None = None
         try:
             naming, name = self._naming.owner(network)
             kept = await self._resolver.network(naming, name, self._deadline.remaining())
             info = kept.value
             serial, issued = info.text.serial, info.text.issued
+            if info.text.home is not None:
+                home = info.text.home if naming == self._naming else naming.network(info.text.home)
+                request = replace(request, network=info.text.home)
             reply = await self._first(info.endpoints, request)
             outcome = Outcome(Disposition.ANSWERED)
         except Refused as error:
@@ -70,12 +80,15 @@ class Fanout:
             outcome = Outcome(Disposition.TIMED_OUT, error.detail)
         except LookupFailed as error:
             outcome = Outcome(Disposition.FAILED, f"its endpoints could not be looked up: {error.detail}")
+        except HandedOver as error:
+            outcome, moved = Outcome(Disposition.FAILED, error.detail), error.epoch
         except KindredError as error:
             outcome = Outcome(Disposition.FAILED, error.detail)
         if reply is None and lapsed and outcome.disposition is not Disposition.REFUSED:
             outcome = Outcome(Disposition.LAPSED, f"its lease is over; {outcome.reason}")
         ms = round((self._deadline.elapsed() - started) * 1000, 3)
-        return Answered(network, Outcome(outcome.disposition, outcome.reason, ms), reply, serial, issued)
+        outcome = Outcome(outcome.disposition, outcome.reason, ms)
+        return Answered(network, outcome, reply, serial, issued, home, moved)
 
     async def _first(self, endpoints: tuple[str, ...], request: NearestRequest) -> NearestReply:
         failure: KindredError = Failed("it has no endpoint")
@@ -86,6 +99,8 @@ class Fanout:
                 if strays := set(reply.packets.actions) - self._known:
                     raise Failed(f"a packet has the action {min(strays)!r:.60}, which the schema does not know")
                 return reply
+            except HandedOver:
+                raise
             except (Failed, TimedOut) as error:
                 failure = error
             if not self._deadline.remaining():

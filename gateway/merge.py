@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.candidates import Candidates
+from gateway.sent import Sent, overtaken
 from regional.batch import Batch
 from regional.packet import identity_digest
 from registry.errors import PacketError
@@ -55,29 +56,36 @@ class Merge:
         self._k = k
         self._names = tuple(arms)
         self._wanted = None if wanted is None else frozenset(wanted)
-        self._batches: list[tuple[str, Batch, Mapping[str, int]]] = []
+        self._batches: list[Sent] = []
         self._clear()
 
-    def add(self, network: str, batch: Batch, tied: Mapping[str, int]) -> None:
-        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm."""
+    def add(self, network: str, batch: Batch, tied: Mapping[str, int], home: str | None = None) -> frozenset[str]:
+        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm.
+
+        home: the network whose packets these are, where it is another one. Of a node that several members of one home
+        have sent, the packet of the highest seq counts, once; returned are the networks of which one was older.
+        """
         if not len(batch):
-            return
-        self._order.clear()
-        first = len(self._batches) << _ROW_BITS
-        self._batches.append((network, batch, tied))
-        distance2 = squared_distances(batch.fingerprints.astype(np.float64), self._query)
-        for name, rows in self._rows(batch).items():
-            own = distance2 if rows is None else distance2[rows]
-            self._last[name][network] = (float(own.max()), tied.get(name, 0))
-            self._arms[name].add(own, np.arange(first, first + len(batch)) if rows is None else rows + first)
+            return frozenset()
+        sent = Sent(network, batch, tied, home or network)
+        others = [each for each in self._batches if each.home == sent.home]
+        self._batches.append(sent)
+        older, touched = overtaken(sent, others)
+        if not touched:
+            self._take(len(self._batches) - 1)
+        else:
+            self._clear()
+            for number in range(len(self._batches)):
+                self._take(number)
+        return older
 
     def drop(self, network: str) -> None:
         """Take back what one network sent, as if it had not answered."""
-        kept = [each for each in self._batches if each[0] != network]
+        kept = [each for each in self._batches if each.network != network]
         self._batches = []
         self._clear()
-        for name, batch, tied in kept:
-            self.add(name, batch, tied)
+        for each in kept:
+            self.add(each.network, each.batch, each.tied, each.home)
 
     def faulty(self) -> tuple[str, str] | None:
         """A network of which a neighbour does not decode, and why; None where all are packets."""
@@ -86,11 +94,11 @@ class Merge:
             for place in self._ordered(name)[1].tolist():
                 rows.setdefault(place >> _ROW_BITS, []).append(place & _ROW)
         for number, own in rows.items():
-            network, batch, _ = self._batches[number]
+            sent = self._batches[number]
             try:
-                batch.read(own)
+                sent.batch.read(own)
             except PacketError as error:
-                return network, error.detail
+                return sent.network, error.detail
         return None
 
     def count(self) -> int:
@@ -111,10 +119,10 @@ class Merge:
         found = []
         source = arm.place >> _ROW_BITS
         for number in np.unique(source).tolist():
-            network, batch, _ = self._batches[number]
+            sent = self._batches[number]
             of_batch = source == number
-            points = batch.fingerprints[arm.place[of_batch] & _ROW].astype(np.float64)
-            found.append((network, np.sqrt(arm.distance2[of_batch]), points - self._query))
+            points = sent.batch.fingerprints[arm.place[of_batch] & _ROW].astype(np.float64)
+            found.append((sent.network, np.sqrt(arm.distance2[of_batch]), points - self._query))
         return found
 
     def reached(self, network: str) -> dict[str, float]:
@@ -127,9 +135,10 @@ class Merge:
         place = np.concatenate([place for _, place in ordered])
         return Candidates(
             np.concatenate([distance2 for distance2, _ in ordered]),
-            [(network, batch) for network, batch, _ in self._batches],
+            [(each.home, each.batch) for each in self._batches],
             (place >> _ROW_BITS).tolist(),
             (place & _ROW).tolist(),
+            [each.network for each in self._batches],
         )
 
     def kth(self, name: str) -> float | None:
@@ -147,6 +156,20 @@ class Merge:
         0 where the K-th place is decided by distance alone.
         """
         return sum(self._tied_beyond(name) for name in self._names)
+
+    def _take(self, number: int) -> None:
+        """Let what was sent under this number count, but for what was overtaken."""
+        sent, first = self._batches[number], number << _ROW_BITS
+        self._order.clear()
+        distance2 = squared_distances(sent.batch.fingerprints.astype(np.float64), self._query)
+        for name, rows in self._rows(sent.batch).items():
+            own = distance2 if rows is None else distance2[rows]
+            self._last[name][sent.network] = (float(own.max()), sent.tied.get(name, 0))
+            place = np.arange(first, first + len(sent.batch)) if rows is None else rows + first
+            if sent.overtaken:
+                kept = ~np.isin(place - first, list(sent.overtaken))
+                own, place = own[kept], place[kept]
+            self._arms[name].add(own, place)
 
     def _clear(self) -> None:
         self._arms = {name: _Arm(self._k) for name in self._names}
@@ -186,8 +209,8 @@ class Merge:
         return self._order[name]
 
     def _digest(self, place: int) -> bytes:
-        network, batch, _ = self._batches[place >> _ROW_BITS]
-        return identity_digest(network, batch.nodes[place & _ROW])
+        sent = self._batches[place >> _ROW_BITS]
+        return identity_digest(sent.home, sent.batch.nodes[place & _ROW])
 
     def _tied_beyond(self, name: str) -> int:
         arm = self._arms[name]
@@ -195,11 +218,14 @@ class Merge:
             return 0
         at_kth = arm.distance2 == arm.kth2
         returned = self._k - int((~at_kth).sum())
+        # Members of one home that hold the same packets do not count them twice.
+        shared = {each.home for each in self._batches if each.overtaken}
+        holder = {each.network: each.home if each.home in shared else each.network for each in self._batches}
         held: dict[str, int] = {}
         for number in (arm.place[at_kth] >> _ROW_BITS).tolist():
-            network = self._batches[number][0]
+            network = holder[self._batches[number].network]
             held[network] = held.get(network, 0) + 1
-        for network, (last, n) in self._last[name].items():
+        for sender, (last, n) in self._last[name].items():
             if last == arm.kth2:
-                held[network] = max(held.get(network, 0), n)
+                held[holder[sender]] = max(held.get(holder[sender], 0), n)
         return sum(held.values()) - returned
