@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -131,9 +131,11 @@ class MovableEngine:
         """It hears of none any more."""
         self._followers = [each for each in self._followers if each[0] is not handover]
 
-    def still(self) -> AbstractAsyncContextManager[None]:
-        """A context in which nobody writes: who wants to waits."""
-        return self._writing.shut()
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[Engine]:
+        """Nobody writes meanwhile, but to the engine that this yields: who wants to waits."""
+        async with self._writing.shut():
+            yield self._seat.engine
 
     async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
         """Store packets, where they are now."""

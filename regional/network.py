@@ -6,45 +6,64 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from regional.admission import Admission, Fitting
-from regional.clustering import regions_of
 from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
-from regional.engine import Census, Engine, NearestQuery, NearestResult
+from regional.engine import Engine, NearestQuery, NearestResult, PutResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
+from regional.survey import Points, Survey, aside, describe, inside_of, only
 from registry.clock import Clock
 from registry.coverage import Coverage
-from registry.errors import Conflict, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
+from registry.errors import Conflict, Moved, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
 from registry.jsontext import canonical, loads
-from registry.region import Region
 from registry.schema import Schema
 
 MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
-_THREAD_ABOVE: Final = 256  # packets; more at a time would hold up the event loop
-
-T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Survey:
-    """Regions over the packets held at one moment. uncovered: nodes that lie in none that counts their action."""
+class Door(Protocol):
+    """Where the packets of a network with shares go, and where they are found by their nodes."""
 
-    regions: tuple[Region, ...]
-    packets: int
-    uncovered: frozenset[bytes]
+    async def store(self, fitting: Fitting, whole: bool) -> tuple[int, int]:
+        """How many are accepted, how many of those covered. whole: all or none."""
+
+    async def held(self, node: bytes) -> bytes | None:
+        """The current packet of a node."""
+
+    def shares(self) -> Sequence[Network]:
+        """All of them, the network itself first."""
 
 
 class Network:
-    """One member of one domain. `engine` is its own; its packets are of `schema`'s space."""
+    """One member of one domain. `engine` is its own; its packets are of `schema`'s space, and of the network `home`:
+    itself, unless it is a share of another.
 
-    def __init__(self, name: str, domain: str, schema: Schema, engine: Engine, min_cohort: int, clock: Clock) -> None:
+    door: where deposits go, once it has shares. handed_over: the serial of the registry's zone since which others cover
+    what it covered before; 0: nothing was handed over. zone_serial: of the registry's zone with the published coverage.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: str,
+        schema: Schema,
+        engine: Engine,
+        min_cohort: int,
+        clock: Clock,
+        home: str | None = None,
+    ) -> None:
         self.name = name
+        self.home = home or name
         self.domain = domain
+        self.door: Door | None = None
+        self.handed_over = 0
+        self.zone_serial = 0
         self.schema = schema
         self.stirred = asyncio.Event()  # set when a new coverage is wanted
         self._engine = engine
@@ -59,8 +78,11 @@ class Network:
         self._strays = 0  # and how many of those are not covered
         self._during: list[Packet] | None = None  # those themselves, while a survey is under way
         self._noting = asyncio.Lock()  # packets are noted in the order in which they were stored
-        self._taking: set[asyncio.Task[tuple[int, int, int]]] = set()
-        self._admission = Admission(name, domain, schema)
+        self._taking: set[asyncio.Task[tuple[int, int]]] = set()
+        self._admission = Admission(self.home, domain, schema)
+        self._own: Callable[[Points], npt.NDArray[np.bool_]] | None = None
+        self._wishes = self._fulfilled = 0
+        self._adopted = asyncio.Event()  # set, and replaced, with each coverage
 
     async def open(self) -> None:
         """Load what is held. Raises Conflict where it is of another space, and what the engine raises."""
@@ -117,7 +139,7 @@ class Network:
     @property
     def pending(self) -> bool:
         """Whether a new coverage is wanted."""
-        if self._published is None:
+        if self._published is None or self._fulfilled < self._wishes:
             return True
         return self._strays > 0 or self._changes > MAX_DRIFT * self._published.packets
 
@@ -129,20 +151,20 @@ class Network:
         rejected: lines that did not even decode; they are handed on. atomic: none is stored where one is
         rejected. Raises StorageFull or Unavailable, with nothing stored.
         """
-        fitting, misfits = await _aside(len(packets), self._admission.sort, packets)
+        fitting, misfits = await aside(len(packets), self._admission.sort, packets)
         refused = tuple(sorted([*rejected, *misfits], key=lambda each: each.line))
         if not fitting or (atomic and refused):
             return DepositReport(0, 0, refused, 0, self.serial)
         most = self._engine.limits.atomic
         if atomic and len(fitting) > most:
             raise TooLarge(f"{len(fitting)} packets are not stored all or none here; {most} at most are", limit=most)
-        taken, covered, serial = await self._take(fitting)
-        return DepositReport(taken, len(fitting) - taken, refused, covered, serial)
+        taken, covered = await self._take(fitting, atomic)
+        return DepositReport(taken, len(fitting) - taken, refused, covered, self.serial)
 
     async def get(self, node: bytes) -> Packet:
         """The current packet of a node. Raises UnknownName where there is none, or it was withdrawn."""
         self._check_release()
-        data = await self._engine.get(node)
+        data = await self._held(node)
         packet = None if data is None else Packet.from_cbor(data)
         if packet is None or packet.tombstone:
             raise UnknownName(f"{self.name} holds no packet of this node")
@@ -154,7 +176,7 @@ class Network:
         Raises UnknownName where there is nothing to withdraw.
         """
         while True:
-            data = await self._engine.get(node)
+            data = await self._held(node)
             held = None if data is None else Packet.from_cbor(data)
             if held is None or held.tombstone:
                 raise UnknownName(f"{self.name} holds no packet of this node")
@@ -170,12 +192,15 @@ class Network:
                 sig=None,
                 tombstone=True,
             )
-            taken, _, _ = await self._take([(gone, gone.to_cbor())])
+            taken, _ = await self._take([(gone, gone.to_cbor())])
             if taken:
                 return gone.seq
 
-    async def nearest(self, query: NearestQuery) -> NearestResult:
-        """The nearest packets. Raises NotGranted or QuestionError."""
+    async def nearest(self, query: NearestQuery, epoch: int = 0) -> NearestResult:
+        """The nearest packets. Raises NotGranted, QuestionError, or Moved where who asks knows what was before.
+
+        epoch: a serial of the registry's zone; what was relied on to ask here is at least as new. 0: not known.
+        """
         self._check_release()
         most = self._engine.limits.k
         if not 1 <= query.k <= most:
@@ -189,100 +214,120 @@ class Network:
         if len(query.fingerprint) != self.schema.dimension:
             raise QuestionError(f"the fingerprint has d={len(query.fingerprint)}, not {self.schema.dimension}")
         check_fingerprint(query.fingerprint)
-        return await self._engine.nearest(query)
+        found = await self._engine.nearest(query)
+        if 0 < epoch < self.handed_over:  # only now: something may have been handed over meanwhile
+            raise Moved(
+                f"{self.name} has handed over what it covered before serial {self.handed_over}; ask the registry anew",
+                epoch=self.handed_over,
+            )
+        return found
 
     async def survey(self) -> Survey:
         """Regions over what is held now; in a thread. What is deposited until `adopt` or `abandon` is remembered."""
         self._during = []
+        wish = self._wishes
         census = await self._engine.census()
+        if self._own is not None:
+            census = only(census, self._own(census.fingerprints))
         last = self._last if self._published is None else None
-        return await asyncio.to_thread(_describe, census, self._min_cohort, last)
+        return replace(await asyncio.to_thread(describe, census, self._min_cohort, last), wish=wish)
 
     def abandon(self) -> None:
         """The survey will not be published."""
         self._during = None
 
-    async def adopt(self, survey: Survey, coverage: Coverage, document: Mapping[str, Any]) -> None:
-        """The registry has published this coverage, made from this survey."""
+    def keep_to(self, own: Callable[[Points], npt.NDArray[np.bool_]]) -> None:
+        """From the next coverage on, only what is its own is to be covered, of points (n, d)."""
+        self._own = own
+
+    async def renewed(self) -> None:
+        """Wait until a coverage is published that was made of what is held now."""
+        self._wishes += 1
+        wish = self._wishes
+        self.stirred.set()
+        while self._fulfilled < wish:
+            await self._adopted.wait()
+
+    async def adopt(
+        self, survey: Survey, coverage: Coverage, document: Mapping[str, Any], zone_serial: int = 0
+    ) -> None:
+        """The registry has published this coverage, made from this survey, in its zone of this serial."""
         async with self._noting:
             covering = Covering(coverage.regions)
             during = self._during or []
-            inside = await _inside(covering, during)
+            inside = await inside_of(covering, during)
             self._during = None
             self._published, self._document, self._last = coverage, document, coverage
             self._covering = covering
             self._uncovered = set(survey.uncovered)
             self._changes = self._strays = 0
+            self.zone_serial = zone_serial
+            self._fulfilled = survey.wish
             self._note(during, inside)
+        adopted, self._adopted = self._adopted, asyncio.Event()
+        adopted.set()
         with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
             await self._engine.keep_note("coverage", canonical(dict(document)))
 
-    async def _take(self, fitting: Fitting) -> tuple[int, int, int]:
-        """Store and note; how many are accepted, how many of those covered, by the coverage of which serial.
+    async def keep(self, fitting: Fitting) -> tuple[list[PutResult], list[bool]]:
+        """Store and note; what became of each, and which are covered by the published coverage."""
+        results = await self._engine.put(fitting)
+        taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
+        async with self._noting:
+            inside = iter(await inside_of(self._covering, taken))
+            covered = [result == "accepted" and next(inside) for result in results]
+            if self._during is not None:
+                self._during.extend(taken)
+            self._note(taken, [each for each, result in zip(covered, results, strict=True) if result == "accepted"])
+        return results, covered
+
+    async def forget(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Forget packets that are kept elsewhere now, each unless it is of a higher seq than named."""
+        gone = await self._engine.remove(nodes)
+        self._uncovered.difference_update(node for (node, _), was in zip(nodes, gone, strict=True) if was)
+        return gone
+
+    async def covers(self, packets: Sequence[Packet]) -> list[bool]:
+        """Which of these the published coverage covers."""
+        return await inside_of(self._covering, packets)
+
+    async def _take(self, fitting: Fitting, whole: bool = False) -> tuple[int, int]:
+        """Store and note; how many are accepted, how many of those covered.
 
         Once begun it comes to its end, though nobody waits any more: what is stored and not noted would stay
         uncovered.
         """
-        task = asyncio.create_task(self._store(fitting))
+        task = asyncio.create_task(self._store(fitting, whole))
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
         return await asyncio.shield(task)
 
-    async def _store(self, fitting: Fitting) -> tuple[int, int, int]:
-        results = await self._engine.put(fitting)
-        taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
-        async with self._noting:
-            inside = await _inside(self._covering, taken)
-            if self._during is not None:
-                self._during.extend(taken)
-            return len(taken), self._note(taken, inside), self.serial
+    async def _store(self, fitting: Fitting, whole: bool) -> tuple[int, int]:
+        if self.door is not None:
+            return await self.door.store(fitting, whole)
+        results, covered = await self.keep(fitting)
+        return results.count("accepted"), sum(covered)
 
-    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> int:
-        """Keep the account of what is covered; how many of the packets are."""
+    async def _held(self, node: bytes) -> bytes | None:
+        """The current packet of a node, wherever it is."""
+        return await (self._engine.get(node) if self.door is None else self.door.held(node))
+
+    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> None:
+        """Keep the account of what is covered."""
+        if self._own is not None:
+            points = [packet.fingerprint for packet in packets if not packet.tombstone]
+            own = iter(self._own(np.stack(points)).tolist() if points else ())
+            mine = [packet.tombstone or next(own) for packet in packets]
+            self._uncovered.difference_update(p.node for p, each in zip(packets, mine, strict=True) if not each)
+            inside = [covered for covered, each in zip(inside, mine, strict=True) if each]
+            packets = [packet for packet, each in zip(packets, mine, strict=True) if each]
         for packet, covered in zip(packets, inside, strict=True):
             (self._uncovered.discard if covered or packet.tombstone else self._uncovered.add)(packet.node)
         self._changes += len(packets)
         self._strays += sum(not (covered or packet.tombstone) for packet, covered in zip(packets, inside, strict=True))
         if self.pending:
             self.stirred.set()
-        return sum(inside)
 
     def _check_release(self) -> None:
         if self.schema.release != "packets":
             raise NotGranted(f"{self.domain} releases aggregates; no question reaches the packets")
-
-
-async def _aside(amount: int, work: Callable[..., T], *inputs: object) -> T:
-    """What `work` makes of the inputs; in a thread where there is so much that others would wait for it."""
-    return work(*inputs) if amount <= _THREAD_ABOVE else await asyncio.to_thread(work, *inputs)
-
-
-async def _inside(covering: Covering, packets: Sequence[Packet]) -> list[bool]:
-    """Which packets are covered; a tombstone never is."""
-
-    def find() -> list[bool]:
-        inside = np.zeros(len(packets), dtype=np.bool_)
-        rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
-        if rows:
-            points = np.stack([packets[row].fingerprint for row in rows])
-            inside[rows] = covering.covers(points, [packets[row].action or "" for row in rows])
-        return inside.tolist()
-
-    return await _aside(len(packets), find)
-
-
-def _describe(census: Census, min_cohort: int, last: Coverage | None) -> Survey:
-    """Regions over the census; those of `last`, from before a restart, where they still fit."""
-    points, actions = census.fingerprints, census.actions
-    if last is not None and last.packets == len(points):
-        survey = _survey(last.regions, census)
-        if len(survey.uncovered) == last.uncovered:
-            return survey
-    regions, _ = regions_of(points, actions, min_cohort)
-    return _survey(regions, census)
-
-
-def _survey(regions: Sequence[Region], census: Census) -> Survey:
-    covered = Covering(regions).covers(census.fingerprints, census.actions).tolist()
-    lonely = frozenset(node for node, inside in zip(census.nodes, covered, strict=True) if not inside)
-    return Survey(tuple(regions), len(census.nodes), lonely)

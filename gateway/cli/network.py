@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
 
+from gateway.cli.ground import NetworkGround
 from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
-from regional.advertiser import Advertiser
-from regional.engine import Engine
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.mirror import Home
-from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.network import Network
 from regional.service import network_app
+from regional.splitting import Household
+from regional.steering import Steered, add_steering
 from registry.client import RegistryClient
-from registry.clock import SystemClock
+from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
-from registry.keys import SigningKey
-from registry.schema import Schema
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -40,43 +35,37 @@ async def run(options: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def running_networks(config: FederationConfig, chosen: Sequence[NetworkConfig]) -> AsyncIterator[None]:
-    """These networks in this process: their stores, their service, and an advertiser for each."""
+async def running_networks(
+    config: FederationConfig, chosen: Sequence[NetworkConfig], waiting: Clock | None = None
+) -> AsyncIterator[None]:
+    """These networks in this process: their stores, their service, and an advertiser for each.
+
+    waiting: the clock by which what was handed over is waited for.
+    """
     clock = SystemClock()
     writer = Writer()
     networks: dict[str, Network] = {}
-    advertisers: list[asyncio.Task[None]] = []
-    try:
-        for each in chosen:
-            schema = config.schemas()[each.domain]
-            engine = _engine(config, each, schema, writer)
-            network = Network(each.name, each.domain, schema, engine, config.min_cohort(each.domain), clock)
-            await network.open()
-            networks[each.name] = network
-        async with serving(network_app(networks), chosen[0].listen), aiohttp.ClientSession() as session:
-            registry = RegistryClient(session, f"http://{config.registry.http}")
-            for name, network in networks.items():
-                key = SigningKey.from_file(config.data_dir / "keys" / name)
-                advertiser = Advertiser(network, registry, key, clock, lease_s=config.registry.lease)
-                advertisers.append(asyncio.create_task(advertiser.run()))
-            try:
+    steered: dict[str, Steered] = {}
+    async with aiohttp.ClientSession() as session:
+        registry = RegistryClient(session, f"http://{config.registry.http}")
+        try:
+            for each in chosen:
+                ground = NetworkGround(config, each, writer, registry, clock, waiting or clock)
+                network, engine = ground.home()
+                networks[each.name] = network
+                household = Household(network, engine, ground, networks)
+                steered[each.name] = Steered(household, ground.key.public)
+                await household.open()
+            app = network_app(networks)
+            add_steering(app, steered, clock)
+            async with serving(app, chosen[0].listen):
+                for one in steered.values():
+                    one.household.start()
                 yield
-            finally:
-                for task in advertisers:
-                    task.cancel()
-                await asyncio.gather(*advertisers, return_exceptions=True)
-    finally:
-        for network in networks.values():
-            await network.close()
-        writer.close()
-
-
-def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
-    """What keeps the network's packets, not open yet."""
-    address = network.engine.address(network.name, config.here)
-    if address is None:
-        return EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
-    return engine_at(address, Home(network.domain, schema.space[:8], network.name), schema.dimension)
+        finally:
+            for one in steered.values():
+                await one.household.close()
+            writer.close()
 
 
 def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:

@@ -1,0 +1,120 @@
+"""What the networks of one process stand on: their engines by place, their keys, the registry that they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config import FederationConfig, NetworkConfig
+from gateway.keeping import EMBEDDED, EngineSection
+from regional.advertiser import Advertiser
+from regional.engine import Engine
+from regional.engines.address import EngineAddress
+from regional.engines.embedded import EmbeddedEngine
+from regional.engines.mirror import Home
+from regional.engines.opening import engine_at
+from regional.engines.writer import Writer
+from regional.moving import MovableEngine
+from regional.network import Network
+from regional.whereabouts import Place
+from registry.client import RegistryClient
+from registry.clock import Clock
+from registry.errors import ConfigError
+from registry.keys import SigningKey
+from registry.publisher import PublisherTimes
+from registry.schema import Schema
+
+
+def place_of(section: EngineSection) -> Place:
+    """An `engine` of federation.yaml as it travels and is noted."""
+    return section.model_dump(mode="json", exclude_none=True)
+
+
+class EnginePlaces:
+    """Where the packets of `member`, whose home is `home`, can be."""
+
+    def __init__(self, config: FederationConfig, schema: Schema, home: Home, member: str, writer: Writer) -> None:
+        self._config = config
+        self._schema = schema
+        self._home = home
+        self._member = member
+        self._writer = writer
+
+    def engine(self, place: Place) -> Engine:
+        """What keeps them there, not open yet. Raises ConfigError."""
+        address = self._address(place)
+        d = self._schema.dimension
+        if address is None:
+            path = self._config.data_dir / "networks" / self._member
+            return EmbeddedEngine(self._home.network, d, path, self._writer)
+        return engine_at(address, self._home, d)
+
+    def name(self, place: Place) -> str:
+        """The place in words. Raises ConfigError."""
+        address = self._address(place)
+        return EMBEDDED if address is None else address.where
+
+    def _address(self, place: Place) -> EngineAddress | None:
+        return section_of(place).address(self._member, self._config.here)
+
+
+class NetworkGround:
+    """Of one network of federation.yaml. clock: what a split waits by."""
+
+    def __init__(
+        self,
+        config: FederationConfig,
+        network: NetworkConfig,
+        writer: Writer,
+        registry: RegistryClient,
+        clock: Clock,
+        waiting: Clock,
+    ) -> None:
+        self._config = config
+        self._network = network
+        self._writer = writer
+        self._registry = registry
+        self._clock = clock
+        self._schema = config.schemas()[network.domain]
+        self.key = SigningKey.from_file(config.data_dir / "keys" / network.name)
+        self.clock = waiting
+        ttl, times = config.registry.ttl, PublisherTimes()
+        self.overlap_s = ttl.apex + ttl.cell + times.stale_s + times.margin_s
+
+    def home(self) -> tuple[Network, MovableEngine]:
+        """The network itself, not open yet."""
+        return self.share(self._network.name, place_of(self._network.engine))
+
+    def share(self, name: str, place: Place) -> tuple[Network, MovableEngine]:
+        """A share of the network, not open yet."""
+        network, domain = self._network.name, self._network.domain
+        home = Home(domain, self._schema.space[:8], network)
+        engine = MovableEngine(place, EnginePlaces(self._config, self._schema, home, name, self._writer))
+        least = self._config.min_cohort(domain)
+        return Network(name, domain, self._schema, engine, least, self._clock, network), engine
+
+    def beside(self, place: Place, name: str) -> Place:
+        """Where a share's packets are to be: on the same server, under the share's name."""
+        section = section_of(place)
+        if section.at == EMBEDDED:
+            return {"at": EMBEDDED}
+        address = EngineAddress.parse(section.at, self._network.name)
+        options = section.at.partition("?")[2]
+        at = replace(address, name=name).where + (f"?{options}" if options else "")
+        return {**place, "at": at}
+
+    async def advertise(self, network: Network) -> None:
+        """Keep a network covered, for ever."""
+        await Advertiser(network, self._registry, self.key, self._clock, lease_s=self._config.registry.lease).run()
+
+
+def section_of(place: Mapping[str, Any]) -> EngineSection:
+    """Raises ConfigError."""
+    try:
+        return EngineSection.model_validate(dict(place))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"engine: {first['msg'].removeprefix('Value error, ')}") from None
