@@ -152,9 +152,10 @@ class Shares:
             if there:
                 await part.forget(there)
             for node, _ in there:
-                self._surplus[node].discard(number)
-                if not self._surplus[node]:
-                    del self._surplus[node]
+                surplus = self._surplus.get(node, set())  # another deposit of it may have settled it meanwhile
+                surplus.discard(number)
+                if not surplus:
+                    self._surplus.pop(node, None)
 
     def _note(self, number: int, packets: Sequence[Packet]) -> None:
         """These are at this part."""

@@ -81,6 +81,11 @@ class Household:
         """Of the network and its shares."""
         return [network.name for network, _ in self._parts]
 
+    @property
+    def busy(self) -> bool:
+        """Whether a split is under way, or what it left is still being taken away."""
+        return self._task is not None and not self._task.done()
+
     def state(self) -> dict[str, Any]:
         """{network, step, epoch, shares: [{name, packets, ...}], trouble}; step is null where it has no shares."""
         return {
@@ -121,7 +126,7 @@ class Household:
 
     async def move(self, name: str, to: Place) -> dict[str, Any]:
         """Begin to move the packets of the network, or of one of its shares. Raises as MovableEngine.move."""
-        if self._task is not None and not self._task.done():
+        if self.busy:
             raise Conflict(f"{self._home.name} is being split; move it, or a share, when that is done")
         network, engine = next(each for each in self._parts if each[0].name == name)
         await engine.move(to)
