@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 only ?=
 
-.PHONY: demo test soak bench lint types setup setup-dev lock clean
+.PHONY: demo test soak bench lint types setup setup-dev milvus-server lock clean
 
 demo: setup
 	$(BIN)/python examples/multi_region_demo.py
@@ -25,6 +25,16 @@ lint: setup-dev
 
 types: setup-dev
 	$(BIN)/mypy
+
+# The Milvus server that the tests start, unpacked beside the environment: 250 MB, and a minute at most.
+milvus-server: build/milvus/.ready
+
+build/milvus/.ready: requirements-milvus.lock | $(VENV)/.dev
+	rm -rf build/milvus
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/milvus \
+	  -r requirements-milvus.lock
+	$(BIN)/python -m tests.engines.milvus_server
+	touch $@
 
 setup: $(VENV)/.core
 setup-dev: $(VENV)/.dev

@@ -15,6 +15,8 @@ BENCHMARKS = (
     "throughput",
     "planner",
     "precision",
+    "poisoning",
+    "calibration",
     "engine",
     "engines",
     "nameserver",

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.coverages import DOMAIN, Coverages, Float64s
+from gateway.cell import Cell
 from gateway.merge import Merge
 from gateway.plan import Plan, Steps
 from gateway.question import Mode
-from gateway.resolution import Cell, Walk
+from gateway.resolution import Walk
 from registry.cell import Address, Naming
 from registry.record import decode_cell
 from registry.tree import build_tree

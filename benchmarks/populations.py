@@ -20,6 +20,7 @@ Labels = npt.NDArray[np.intp]
 SPECIALTIES = 64
 FILES = {
     "icu": "rhc_icu",
+    "smoking": "nhefs",
     "rice": "rice_farms_indonesia",
     "drives": "hdfail_backblaze",
     "crash": "nass_cds_crash",

@@ -22,10 +22,10 @@ from tests.peers.primary import ORIGIN, RunningPrimary, running_primary
 
 DOMAIN = "crash.vehicles"
 APEX = f"{DOMAIN}.{ORIGIN}"
-COVERAGES = 2_000
+COVERAGES = 10_000
 REGIONS = 5
 CHANGES = 20
-START_S = 300.0
+START_S = 900.0
 POLL_S = 0.002
 BAR_S = 1.0
 SHIPPED = {"Knot": "knot-secondary.conf", "NSD": "nsd-secondary.conf", "BIND": "bind-secondary.conf"}

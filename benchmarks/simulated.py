@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.candidates import Candidate
+from gateway.cell import Cell
 from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
 from gateway.merge import Merge
 from gateway.path import Path
 from gateway.plan import Plan
 from gateway.question import Mode
-from gateway.resolution import Cell, Walk
+from gateway.resolution import Walk
 from regional.batch import Batch
 from regional.packet import Packet, identity_digest
 from registry.cell import CellRecord, Naming

@@ -171,7 +171,10 @@ async def _changes(networks: int) -> list[Figure]:
             )
         )
         began = time.process_time()
-        await publisher.tick()
+        while publisher.troubles():  # its tree grows beside
+            await publisher.tick()
+            await asyncio.sleep(0.01)
+            clock.advance(1.0)
         name = f"{what}: first publication, tree and zone"
         figures.append(Figure(ISSUE, FIGURE, name, time.process_time() - began, "s"))
         elapsed, processor, octets, sets = [], [], [], []
@@ -227,7 +230,7 @@ class Accepted(Enrolment):
         """As if it had come signed."""
         now = clock.now()
         held = Holding(coverage, "", now, 1e6, now + 1e6, clock.monotonic() + 1e6)
-        self._holdings = {**self._holdings, coverage.network: held}
+        self._holdings = self._holdings.changed({coverage.network: held})
 
 
 def _resident() -> int:

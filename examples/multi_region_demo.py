@@ -4,7 +4,8 @@
 
 It starts everything afresh under build/demo on free ports, loads the data, asks one question in each domain, kills a
 network under a question, restarts it, overwrites a farm's season, and ends by comparing 200 questions with
-scikit-learn's brute force over all packets pooled. It exits non-zero on any difference.
+scikit-learn's brute force over all packets pooled, or over all atoms where a domain releases aggregates. It exits
+non-zero on any difference.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -34,10 +37,12 @@ from gateway.cli.up import Processes
 from gateway.config import FederationConfig
 from gateway.federation import Federation
 from gateway.question import Question
+from regional.atom import step_of
 from regional.client import NetworkClient
 from regional.connections import Connections
 from regional.loading import load
 from regional.packet import Packet
+from regional.page import Home, read_page
 from regional.table import Row, read_rows
 from registry.errors import KindredError
 from registry.fingerprint import encode, to_base64
@@ -203,10 +208,10 @@ def day(seconds: float) -> str:
 
 
 async def compare_with_scikit_learn(config: FederationConfig, federation: Federation) -> int:
-    """How many of QUESTIONS answers differ from brute force over all packets pooled."""
-    title(f"{QUESTIONS} questions against scikit-learn's brute force over all packets pooled")
+    """How many of QUESTIONS answers differ from brute force over all packets, or atoms, pooled."""
+    title(f"{QUESTIONS} questions against scikit-learn's brute force over all packets pooled (of people: atoms)")
     random = np.random.default_rng(SEED)
-    pools = {domain: pooled(config, domain) for domain in config.domains}
+    pools = {domain: await pooled(config, domain) for domain in config.domains}
     differences, asked, complete = 0, 0, 0
     began = time.monotonic()
     for number in range(QUESTIONS):
@@ -238,9 +243,23 @@ def rows_of(path: Path, schema: Schema) -> list[Row]:
     return list(read_rows(path, schema))
 
 
-def pooled(config: FederationConfig, domain: str) -> tuple[list[Packet], np.ndarray]:
-    """Every network's current packets of a domain, as they should be now, and their fingerprints (n, d) float64."""
+class Shown(NamedTuple):
+    """An atom as its network shows it."""
+
+    network: str
+    node: bytes
+    action: str
+    size: int
+
+
+async def pooled(config: FederationConfig, domain: str) -> tuple[list[Packet] | list[Shown], np.ndarray]:
+    """Every network's current packets of a domain, as they should be now, and their fingerprints (n, d) float64.
+
+    Where aggregates are released, the atoms that the networks show, and their centres.
+    """
     schema = config.schemas()[domain]
+    if schema.release == "aggregates":
+        return await shown(config, domain, schema)
     current: dict[tuple[str, bytes], Packet] = {}
     for network in config.networks.values():
         if network.domain == domain and network.data is not None:
@@ -252,10 +271,36 @@ def pooled(config: FederationConfig, domain: str) -> tuple[list[Packet], np.ndar
     return packets, np.array([packet.fingerprint for packet in packets], dtype=np.float64)
 
 
-def same(found: list[Candidate], query: np.ndarray, points: np.ndarray, packets: list[Packet], k: int) -> bool:
+async def shown(config: FederationConfig, domain: str, schema: Schema) -> tuple[list[Shown], np.ndarray]:
+    """All atoms of a domain, and their centres (n, d)."""
+    found: list[Shown] = []
+    centres = []
+    async with Connections() as connections:
+        client = NetworkClient(connections)
+        for network in config.networks.values():
+            if network.domain != domain:
+                continue
+            home = Home(domain, network.name, schema.space, schema.dimension, step_of(schema))
+            index = json.loads(await client.fetch(network.endpoint, "/v1/atoms", "application/json", 2**20, 10.0))
+            for entry in index["pages"]:
+                path = f"/v1/atoms/{entry['digest']}"
+                body = await client.fetch(network.endpoint, path, "application/cbor", entry["octets"], 10.0)
+                page = read_page(body, home, index["min_cohort"])
+                centres.append(page.centres)
+                for node, action, size in zip(page.nodes, page.actions, page.sizes.tolist(), strict=True):
+                    found.append(Shown(network.name, node, action, size))
+    return found, np.concatenate(centres)
+
+
+def same(
+    found: list[Candidate], query: np.ndarray, points: np.ndarray, packets: Sequence[Packet | Shown], k: int
+) -> bool:
     """Whether the neighbours of one action are those that scikit-learn finds; equals at the K-th place may vary."""
     finder = NearestNeighbors(n_neighbors=min(k, len(points)), algorithm="brute").fit(points)
     distances, rows = finder.kneighbors(query[None].astype(np.float64))
+    reached = np.cumsum([getattr(packets[row], "size", 1) for row in rows[0]])
+    enough = int(np.searchsorted(reached, k)) + 1
+    distances, rows = distances[:, :enough], rows[:, :enough]
     mine = np.array([each.distance2**0.5 for each in found])
     if len(mine) != distances.shape[1] or not np.allclose(mine, distances[0], rtol=0, atol=1e-5):
         return False

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.candidates import Candidate
+from gateway.candidates import Candidate, Candidates
 from gateway.certificate import Certificate
 from gateway.disposition import Outcome
+from gateway.neighbours import OutcomeValue
+from regional.atombatch import AtomFound
+from regional.cohort import Figures
 from regional.packet import node_text
 
 VERSION = 1
@@ -58,7 +61,7 @@ class Answer:
     per: str
     mode: object
     expected_recall: float | None
-    neighbours: Sequence[Candidate]
+    neighbours: Candidates
     show_neighbours: bool
     tied_at_k: int
     certificate: Certificate
@@ -70,8 +73,8 @@ class Answer:
 
     @property
     def found(self) -> int:
-        """Neighbours found, all arms together."""
-        return len(self.neighbours)
+        """Nodes found, all arms together."""
+        return int(self.neighbours.sizes().sum())
 
     def document(self) -> dict[str, object]:
         """JSON-ready."""
@@ -104,15 +107,21 @@ class Answer:
 
 
 def _neighbour(candidate: Candidate) -> dict[str, object]:
-    packet = candidate.packet
+    """A packet or an atom: of an atom `node` is its id, and its outcomes are figures."""
+    found = candidate.packet
     return {
         "network": candidate.network,
-        "node": node_text(packet.node),
+        "node": node_text(found.node),
+        "size": found.size if isinstance(found, AtomFound) else 1,
         "distance": candidate.distance2**0.5,
-        "action": packet.action,
-        "t0": packet.t0,
-        "outcomes": {
-            name: list(value) if isinstance(value, tuple) else value for name, value in packet.outcomes.items()
-        },
-        "weight": packet.weight,
+        "action": found.action,
+        "t0": None if isinstance(found, AtomFound) else found.t0,
+        "outcomes": {name: _outcome(value) for name, value in found.outcomes.items()},
+        "weight": found.weight,
     }
+
+
+def _outcome(value: OutcomeValue) -> object:
+    if isinstance(value, Figures):
+        return value._asdict()
+    return list(value) if isinstance(value, tuple) else value

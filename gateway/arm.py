@@ -59,6 +59,8 @@ class Arm:
             origin=origin,
             names=self.names,
             n_eff=effective_n(weight, observed.n_eff[members]),
+            members=members,
+            entry=observed.entry[members],
         )
 
 

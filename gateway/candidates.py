@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.neighbours import Neighbours
+from regional.atombatch import AtomBatch, AtomFound
 from regional.batch import Batch
 from regional.details import Details
 from regional.packet import Packet
@@ -17,11 +19,11 @@ from registry.region import Vector
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One neighbour: its packet and its squared distance."""
+    """One neighbour: its packet, or its atom, and its squared distance."""
 
     distance2: float
     network: str
-    packet: Packet
+    packet: Packet | AtomFound
 
 
 class Candidates(Sequence[Candidate]):
@@ -36,7 +38,7 @@ class Candidates(Sequence[Candidate]):
     def __init__(
         self,
         distance2: Vector,
-        sources: Sequence[tuple[str, Batch]],
+        sources: Sequence[tuple[str, Batch | AtomBatch]],
         number: Sequence[int],
         row: Sequence[int],
         senders: Sequence[str],
@@ -82,6 +84,12 @@ class Candidates(Sequence[Candidate]):
         of = [batch.actions for _, batch in self._sources]
         return tuple([of[number][row] for number, row in zip(self._number, self._row, strict=True)])
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """(n,): nodes in each."""
+        of = [batch.sizes for _, batch in self._sources]
+        found = [of[number][row] for number, row in zip(self._number, self._row, strict=True)]
+        return np.array(found, dtype=np.int64)
+
     def points(self, d: int) -> Vector:
         """(n, d) fingerprints."""
         of = [batch.fingerprints for _, batch in self._sources]
@@ -99,13 +107,13 @@ class Candidates(Sequence[Candidate]):
             node=self.nodes(),
             weight=np.array([each.weight for each in details], dtype=np.float64),
             outcomes=tuple([each.outcomes for each in details]),
-            size=np.ones(len(self), dtype=np.int64),
+            size=self.sizes(),
             k=k,
             per=per,
             radius=radius,
         )
 
-    def details(self) -> list[Details]:
+    def details(self) -> list[Details | AtomFound]:
         """(n,): what they have beside. Raises PacketError where one is no packet."""
         of = [batch.details for _, batch in self._sources]
         return [of[number](row) for number, row in zip(self._number, self._row, strict=True)]

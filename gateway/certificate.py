@@ -138,7 +138,7 @@ def certify(
             reached = np.array([truncated[name].get(arm, np.inf) for arm in arms])
             lower = np.maximum(standing.lower[row], reached)
             miss(lower, np.where(np.isfinite(reached), standing.counts[row], 0), "truncated", network=name)
-    for closed in np.flatnonzero((walk.failed | walk.closed) & walk.reaches(radius).any(axis=1)).tolist():
+    for closed in np.flatnonzero((walk.failed | walk.closed) & walk.reaches(radius)).tolist():
         what = "unresolved" if walk.failed[closed] else "unopened"
         lower = np.full(len(arms), walk.lower[closed])
         miss(lower, walk.counts[closed], what, cell=shown(walk.path(closed)), reason=walk.reason(closed))

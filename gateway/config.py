@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,7 +29,7 @@ from registry.coverage import DomainName, Name
 from registry.cut import Cut
 from registry.errors import ConfigError
 from registry.limiter import RATE
-from registry.schema import Schema
+from registry.schema import MIN_AGGREGATED, Schema
 from registry.source import Source
 from registry.tsig import TsigKey
 from registry.units import size
@@ -77,7 +78,7 @@ class RegistrySection(Section):
 
 class DomainSection(Section):
     schema_: Annotated[Path, Field(alias="schema")]
-    release: Literal["packets"] | None = None
+    release: Literal["packets", "aggregates"] | None = None
     min_cohort: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -146,6 +147,8 @@ class FederationConfig:
         self.here = Path(text.file).parent
         self.data_dir = self.here / parsed.data_dir
         self.networks: dict[str, NetworkConfig] = {}
+        self._listening: dict[str, Address] = {}  # by process
+        self._listeners: dict[str, str] = {}  # processes by where they listen
         for pattern, section in parsed.networks.items():
             place = f"{text.file}:{text.line(('networks', pattern))}: networks.{pattern}"
             for network in self._spell_out(pattern, section, place):
@@ -158,7 +161,19 @@ class FederationConfig:
 
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
-        return {name: Schema.from_yaml(self.here / section.schema_) for name, section in self.domains.items()}
+        return {name: self._schema(name, section) for name, section in self.domains.items()}
+
+    def _schema(self, domain: str, section: DomainSection) -> Schema:
+        """The schema file, with what the domain's section says otherwise."""
+        schema = Schema.from_yaml(self.here / section.schema_)
+        if section.release == "packets" and schema.release == "aggregates":
+            raise ConfigError(f"{self.file}: domains.{domain}.release: the schema releases aggregates, and no packets")
+        least = section.min_cohort or schema.min_cohort
+        if section.release == "aggregates" and least < MIN_AGGREGATED:
+            raise ConfigError(
+                f"{self.file}: domains.{domain}: where aggregates are released, min_cohort is {MIN_AGGREGATED} at least"
+            )
+        return replace(schema, release=section.release or schema.release)
 
     def keys(self) -> dict[str, TsigKey]:
         """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""
@@ -220,13 +235,12 @@ class FederationConfig:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not among domains: {', '.join(self.domains)}")
         if network.domain not in self.served:
             raise ConfigError(f"{place}.domain: {network.domain!r} is not served by this registry, but by another")
-        for other in self.networks.values():
-            if other.process == network.process and other.listen != network.listen:
-                raise ConfigError(f"{place}.listen: process {network.process!r} listens on {other.listen} already")
-            if other.process != network.process and other.listen == network.listen and network.listen.port:
-                raise ConfigError(
-                    f"{place}.listen: {network.listen} is taken by process {other.process!r}; choose another port"
-                )
+        listen = self._listening.setdefault(network.process, network.listen)
+        if listen != network.listen:
+            raise ConfigError(f"{place}.listen: process {network.process!r} listens on {listen} already")
+        owner = self._listeners.setdefault(str(listen), network.process) if listen.port else network.process
+        if owner != network.process:
+            raise ConfigError(f"{place}.listen: {listen} is taken by process {owner!r}; choose another port")
         self.networks[network.name] = network
 
     def _spell_out(self, pattern: str, section: NetworkSection, place: str) -> Iterator[NetworkConfig]:

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from gateway.arm import Arm, arms_of
-from gateway.difference import MEANS, PROPORTIONS, RESTRICTED_MEANS
+from gateway.difference import MEANS, PROPORTIONS, RESTRICTED_MEANS, standard_error
 from gateway.estimate import MIN_EFFECTIVE_N, Estimate, Mean, Proportion, RestrictedMean, Sample
 from gateway.finding import findings_of
 from gateway.interval import LEVEL
@@ -105,17 +105,8 @@ def _view(network: str, a: Estimate | None, b: Estimate | None) -> _View | None:
     """None where the network has too few of an action, or they have no spread to tell a variance from."""
     if a is None or b is None:
         return None
-    variance = _variance(a) + _variance(b)
+    variance = standard_error(a) ** 2 + standard_error(b) ** 2
     return _View(network, a.value - b.value, variance, _METHOD[type(a)]) if variance > 0 else None
-
-
-def _variance(of: Estimate) -> float:
-    """Of a proportion with one more event and one more without (Agresti and Caffo, American Statistician 54, 2000)."""
-    if isinstance(of, Proportion):
-        n = of.n_eff + 2.0
-        p = (of.value * of.n_eff + 1.0) / n
-        return p * (1.0 - p) / n
-    return of.se * of.se
 
 
 def _told(views: Sequence[_View], level: float) -> dict[str, object]:

@@ -31,6 +31,7 @@ class Sample:
     value: (m,) float64, means. variance: (m,) within each atom, 0 for one node. known, events_of: (m,) nodes whose
     outcome is known, and with the event (durations) or the value 1 (binaries). weight: (m,) in (0, 1], the greatest
     being 1. origin: (m,) positions in `names`, the networks in order of name. n_eff: effective number of nodes.
+    members: (m,) their positions among the neighbours. entry: (m,) when each came under observation, 0 for most.
     """
 
     value: Vector
@@ -41,6 +42,8 @@ class Sample:
     origin: npt.NDArray[np.intp]
     names: tuple[str, ...]
     n_eff: float
+    members: npt.NDArray[np.intp]
+    entry: Vector
 
     @property
     def n(self) -> int:
@@ -94,6 +97,11 @@ class Mean:
         half = t_quantile(self.df, level) * self.se
         return Interval(self.value - half, self.value + half) if self.se > 0 else None
 
+    def predicted(self, level: float) -> Interval | None:
+        """Of one more node such as these: with their spread, se sqrt(n_eff), beside the uncertainty of the mean."""
+        half = t_quantile(self.df, level) * self.se * math.sqrt(self.df + 2.0)
+        return Interval(self.value - half, self.value + half) if self.se > 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
@@ -145,11 +153,11 @@ Estimate = Mean | Proportion | RestrictedMean
 def curve_of(sample: Sample) -> Curve:
     """The Kaplan-Meier curve of the sample, its weights scaled to add up to n_eff."""
     scale = sample.n_eff / math.fsum(sample.weight.tolist())
-    return Curve.of(sample.value, sample.events_of > 0, sample.weight * scale)
+    return Curve.of(sample.value, sample.events_of > 0, sample.weight * scale, sample.entry)
 
 
 def enough(sample: Sample, kind: str) -> bool:
-    """Whether the arm has the least effective n and, except for numbers, the least number of events."""
+    """Whether the arm has the least effective n and, of binaries and durations, the least number of events."""
     if len(sample.value) == 0 or sample.n_eff < MIN_EFFECTIVE_N:
         return False
-    return kind == "number" or sample.events >= MIN_EVENTS
+    return kind in ("number", "ordinal") or sample.events >= MIN_EVENTS

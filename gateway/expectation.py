@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 Array = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 
 TEMPER, TEMPER_SPREAD = 0.8, 0.2  # over the data sets of benchmarks/planner.py
 UNASKED = 0.6  # of what the temper lacks to 1, lower for networks not asked: left for last, their summaries err low
@@ -31,6 +33,7 @@ _FIRST_LOOK = (0.2, 0.4, 0.6, 0.8, 1.0)
 _ASIDE = (0.02, *(0.01,) * 8)
 _NEAR_ENOUGH = 0.03
 _FINEST = 1e-4
+_MANY = 128  # regions, of which those that begin too far away are left out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,49 +41,47 @@ class Seen:
     """m regions as seen from the question: offset of the centre and variance per axis (m, d); spread, and the least
     and greatest distance that any packet can have (m,)."""
 
-    offset: Array
-    var: Array
-    spread: Array
+    offset: Singles
+    var: Singles
+    spread: Singles
     lower: Array
     upper: Array
-
-    @classmethod
-    def nothing(cls, d: int) -> Seen:
-        """No regions yet."""
-        return cls(np.zeros((0, d)), np.zeros((0, d)), np.zeros(0), np.zeros(0), np.zeros(0))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Seen]) -> Seen:
-        """All regions of the parts, in order."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
     def __getitem__(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Seen:
         return Seen(self.offset[rows], self.var[rows], self.spread[rows], self.lower[rows], self.upper[rows])
 
-    def covariance(self, weight: Array, group: npt.NDArray[np.int64]) -> Array:
-        """(d, d): of the packets, weight (m,) of them per region, about the mean of their group; diagonal within a
-        region. Two groups lie apart for reasons of their own, which tell nothing about the inside of a region."""
-        _, member = np.unique(group, return_inverse=True)
-        total = np.bincount(member, weights=weight)
-        mean = np.zeros((len(total), self.offset.shape[1]))
-        np.add.at(mean, member, self.offset * (weight / np.maximum(total[member], 1e-100))[:, None])
-        centred = self.offset - mean[member]
-        share = weight / weight.sum()
-        result: Array = (centred.T * share) @ centred
-        result[np.diag_indices_from(result)] += share @ self.var
-        return result
-
     def moments(self, covariance: Array) -> Moments:
         """covariance: (d, d) of the neighbourhood; only its shape counts."""
-        squares = self.offset**2
-        along = ((self.offset @ covariance) * self.offset).sum(axis=1)
-        stretch = np.maximum(along / np.maximum(squares @ np.diag(covariance), 1e-100), 1.0)
+        squares = self.offset * self.offset
+        shape = (covariance / (float(np.abs(covariance).max()) or 1.0)).astype(squares.dtype)
+        along = np.einsum("ij,ij->i", self.offset @ shape, self.offset)
+        stretch = np.maximum(along / np.maximum(squares @ shape.diagonal(), 1e-30), 1.0)
         return Moments(
-            mean=squares.sum(axis=1) + self.var.sum(axis=1),
-            variance=self.spread + 4.0 * stretch * np.einsum("ij,ij->i", squares, self.var),
+            mean=(squares + self.var).sum(axis=1, dtype=np.float64),
+            variance=self.spread + 4.0 * stretch.astype(np.float64) * np.einsum("ij,ij->i", squares, self.var),
             lower=self.lower,
             upper=self.upper,
         )
+
+
+def covariance(offset: Singles, var: Singles, weight: Array, group: npt.NDArray[np.int64]) -> Array:
+    """(d, d): of the packets, weight (m,) of them per region, about the mean of their group (m,), but for a factor.
+
+    offset, var: (m, d), see Seen. Diagonal within a region. Two groups lie apart for reasons of their own, which tell
+    nothing about the inside of a region.
+    """
+    order = group.argsort()
+    ranked = group[order]
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    offset = offset[order].astype(np.float64)
+    weight = weight[order]
+    weighted = offset * weight[:, None]
+    sums, total = weighted.cumsum(axis=0)[ends], weight.cumsum()[ends]
+    sums[1:] -= sums[:-1].copy()
+    total[1:] -= total[:-1].copy()
+    result: Array = offset.T @ weighted - (sums / total[:, None]).T @ sums
+    np.fill_diagonal(result, np.maximum(result.diagonal(), 0.0) + weight.astype(var.dtype) @ var[order])
+    return result
 
 
 class Moments:
@@ -95,9 +96,8 @@ class Moments:
         upper = np.maximum(upper, lower)
         self.farthest = float(upper.max(initial=0.0))
         self._least, self._most = (lower**2)[:, None], (upper**2)[:, None]
-        self._mean = mean[:, None]
-        self._scale = (1.0 / np.sqrt(ninth))[:, None]
-        self._centre = (1.0 - ninth)[:, None]
+        scale = 1.0 / np.sqrt(ninth)
+        self._scale, self._centre = (scale / np.cbrt(mean))[:, None], ((1.0 - ninth) * scale)[:, None]
         ends = self._below(np.concatenate([self._least, self._most], axis=1))
         mass = ends[:, 1:] - ends[:, :1]
         self._before = ends[:, :1]
@@ -106,8 +106,18 @@ class Moments:
         self._any_flat = bool(self._flat.any())
         self._width = np.maximum(self._most - self._least, 1e-100)
 
+    def nearer(self, distance: float) -> npt.NDArray[np.bool_]:
+        """(m,): of which regions a packet may be nearer."""
+        return np.asarray(self._least[:, 0] <= distance * distance)
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_]) -> Moments:
+        some = copy(self)
+        for name in ("_least", "_most", "_scale", "_centre", "_before", "_mass", "_flat", "_width"):
+            setattr(some, name, getattr(self, name)[rows])
+        return some
+
     def _below(self, square: Array) -> Array:
-        share: Array = ndtr((np.cbrt(square / self._mean) - self._centre) * self._scale)
+        share: Array = ndtr(np.cbrt(square) * self._scale - self._centre)
         return share
 
     def within(self, radius: Array, temper: Array | float = 1.0) -> Array:
@@ -155,11 +165,18 @@ def kth_bound(bound: Array, counts: Array, k: int) -> Array:
 
     With lower bounds of distance, no K packets are nearer; with upper bounds, K packets are as near.
     """
-    if not len(bound):
-        return np.full(counts.shape[1], np.inf)
-    order = bound.argsort()
-    reached = counts[order].cumsum(axis=0) >= k
-    result: Array = np.where(reached[-1], bound[order][reached.argmax(axis=0)], np.inf)
+    result = np.full(counts.shape[1], np.inf)
+    for arm in range(counts.shape[1]):
+        own = counts[:, arm]
+        some = own > 0
+        ends, number = (bound, own) if some.all() else (bound[some], own[some])
+        if len(ends) > k:  # each counts at least one
+            near = ends <= np.partition(ends, k - 1)[k - 1]
+            ends, number = ends[near], number[near]
+        order = ends.argsort()
+        place = int(number[order].cumsum().searchsorted(k))
+        if place < len(order):
+            result[arm] = ends[order[place]]
     return result
 
 
@@ -192,6 +209,9 @@ def kth_distance(
         if all(each.near_enough(k) for each in brackets):
             break
         looks = np.array([each.looks(k, aside) for each in brackets])
+        if aside is _ASIDE[0] and len(counts) > _MANY:
+            near = moments.nearer(max(each.high for each in brackets))
+            moments, counts = moments[near], counts[near]
     result[sought] = [each.high for each in brackets]
     return result
 

@@ -5,6 +5,7 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from regional.client import Failed, HandedOver, NearestReply, NearestRequest, Re
 from regional.reader import SERVED, Reader, scheme_of
 from registry.cell import Naming
 from registry.errors import KindredError, LookupFailed
+from registry.lookup import NetworkInfo
 from registry.schema import Schema
 
 
@@ -49,11 +51,10 @@ class Fanout:
     async def prepare(self, network: str, request: NearestRequest) -> None:
         """Have at hand what asking a network needs; what goes wrong, the asking will find."""
         with suppress(KindredError):
-            naming, name = self._naming.owner(network)
-            kept = await self._resolver.network(naming, name, self._deadline.remaining())
-            for endpoint in kept.value.endpoints[:1]:
+            info = await self._info(network)
+            for endpoint in info.endpoints[:1]:
                 self._check_release(endpoint)
-                of_home = replace(request, network=kept.value.text.home or name)
+                of_home, _ = self._of_home(network, info, request)
                 await self._reader.prepare(endpoint, of_home, self._deadline.remaining())
 
     async def ask(self, network: str, request: NearestRequest, lapsed: bool) -> Answered:
@@ -65,14 +66,10 @@ class Fanout:
         serial, issued, home, moved = 0, 0.0, network, 0
         reply: NearestReply | None = None
         try:
-            naming, name = self._naming.owner(network)
-            kept = await self._resolver.network(naming, name, self._deadline.remaining())
-            info = kept.value
+            info = await self._info(network)
             serial, issued = info.text.serial, info.text.issued
-            if info.text.home is not None:
-                home = info.text.home if naming == self._naming else naming.network(info.text.home)
-                request = replace(request, network=info.text.home)
-            reply = await self._first(info.endpoints, request)
+            request, home = self._of_home(network, info, request)
+            reply = await self._reply(network, info, request)
             outcome = Outcome(Disposition.ANSWERED)
         except Refused as error:
             outcome = Outcome(Disposition.REFUSED, error.detail)
@@ -90,9 +87,27 @@ class Fanout:
         outcome = Outcome(outcome.disposition, outcome.reason, ms)
         return Answered(network, outcome, reply, serial, issued, home, moved)
 
-    async def _first(self, endpoints: tuple[str, ...], request: NearestRequest) -> NearestReply:
+    def _of_home(self, network: str, info: NetworkInfo, request: NearestRequest) -> tuple[NearestRequest, str]:
+        """The request for the packets that the network holds, and whose they are, as the answer names it."""
+        home = info.text.home
+        if home is None:
+            return request, network
+        naming, _ = self._naming.owner(network)
+        return replace(request, network=home), home if naming == self._naming else naming.network(home)
+
+    async def gather(self, networks: Sequence[str]) -> None:
+        """Have at hand whatever may be asked of these; nothing, where it is the networks that answer."""
+
+    async def _info(self, network: str) -> NetworkInfo:
+        """What DNS says of a network."""
+        naming, name = self._naming.owner(network)
+        kept = await self._resolver.network(naming, name, self._deadline.remaining())
+        return kept.value
+
+    async def _reply(self, network: str, info: NetworkInfo, request: NearestRequest) -> NearestReply:  # noqa: ARG002
+        """What the network says, by the first endpoint that answers."""
         failure: KindredError = Failed("it has no endpoint")
-        for endpoint in endpoints:
+        for endpoint in info.endpoints:
             try:
                 self._check_release(endpoint)
                 reply = await self._reader.nearest(endpoint, request, self._deadline.remaining())

@@ -13,20 +13,23 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-
 from gateway.answer import Answer
 from gateway.asking import Asking, understand
+from gateway.atoms import AtomFanout
 from gateway.cache import Cache
 from gateway.config import FederationConfig
 from gateway.deadline import Deadline
 from gateway.fanout import Fanout
+from gateway.gathering import Gathering
 from gateway.journey import Journey
+from gateway.pages import Pages
 from gateway.question import Question
 from gateway.reading import readers
-from gateway.resolution import Walk
-from gateway.resolver import Resolver, Tree
-from gateway.trees import Trees
+from gateway.resolver import Resolver
+from gateway.roll import roll
+from gateway.standpoint import Standpoint
+from regional.client import NetworkClient
+from regional.connections import Connections
 from regional.reader import Reader
 from registry.cell import Naming
 from registry.clock import Clock, SystemClock
@@ -39,7 +42,10 @@ THREAD_ABOVE = 2_000  # neighbours; making an answer of more would hold up the e
 
 
 class Federation:
-    """Everything that asking needs: schemas, the registry's name server, who asks the networks, the cache."""
+    """Everything that asking needs: schemas, the registry's name server, who asks the networks, the cache.
+
+    reader: asks networks at any endpoint; served: fetches what only networks with a service of their own publish.
+    """
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class Federation:
         origin: str,
         lookups: Lookups,
         reader: Reader,
+        served: NetworkClient,
         clock: Clock,
         cache: Cache,
         deadline_s: float,
@@ -57,6 +64,9 @@ class Federation:
         self.resolver = Resolver(lookups, cache)
         self._origin = origin
         self._reader = reader
+        self._served = served
+        self._gatherings: dict[str, Gathering] = {}
+        self.pages = Pages(served, clock)
 
     @classmethod
     @asynccontextmanager
@@ -65,12 +75,14 @@ class Federation:
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
         lookups = Lookups(settings.source(clock))
-        reader = readers()
+        served = NetworkClient(Connections())
+        reader = readers(served)
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,
             lookups=lookups,
             reader=reader,
+            served=served,
             clock=clock,
             cache=Cache(clock, settings.gateway.cache, settings.gateway.resolver.stale),
             deadline_s=settings.gateway.deadline,
@@ -78,9 +90,12 @@ class Federation:
         try:
             yield federation
         finally:
+            await federation.close()
             await federation.resolver.cache.close()
             await lookups.close()
             await reader.close()
+            await federation.pages.close()
+            await served.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
         """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
@@ -91,6 +106,8 @@ class Federation:
         question = question or Question.from_document(members)
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
         deadline = self._deadline(question)
+        gathering = self._gathering(asking)
+        gathering.begin()
         journey = await self._journey(asking, deadline)
         await journey.run()
         if journey.gone and deadline.remaining():
@@ -109,9 +126,16 @@ class Federation:
                 await journey.run()
         if question.corroborate and asking.schema.actions and deadline.remaining():
             await journey.corroborate()
+        await gathering.settle(deadline.until_soft())
+        standpoint = Standpoint(asking.query, gathering.whole, gathering.reason)
         if journey.found > THREAD_ABOVE:
-            return await asyncio.to_thread(journey.answer)
-        return journey.answer()
+            return await asyncio.to_thread(journey.answer, standpoint)
+        return journey.answer(standpoint)
+
+    async def close(self) -> None:
+        """End what is under way in the background."""
+        for gathering in self._gatherings.values():
+            await gathering.close()
 
     async def resolve(self, question: Question) -> dict[str, object]:
         """Where the question would go: the walk alone, out to the distance at which K neighbours are expected.
@@ -146,8 +170,7 @@ class Federation:
     async def networks(self, domain: str, timeout_s: float = 10.0) -> list[dict[str, object]]:
         """Every network of a domain, found by walking the whole tree."""
         naming = self.naming(domain)
-        names = await self._met(await self.resolver.tree(naming, timeout_s), timeout_s)
-        order = sorted(names)
+        order = sorted(await roll(self.resolver, naming, self.clock, timeout_s) or ())
         infos = await asyncio.gather(*(self.resolver.network(*naming.owner(name), timeout_s) for name in order))
         return [
             {
@@ -164,22 +187,18 @@ class Federation:
             for name, kept in zip(order, infos, strict=True)
         ]
 
-    async def _met(self, start: Tree, timeout_s: float) -> list[str]:
-        """The networks of a tree, and of the trees of registries that run parts of it; by name, or DNS name."""
-        trees = Trees(self.resolver, start, self.clock)
-        walk = Walk(np.zeros(start.apex.dimension), ("",), naming=start.naming)
-        everywhere = np.array([np.inf])
-        while start.apex.generation and (wanted := walk.wanted(everywhere)):
-            cells = await asyncio.gather(*(trees.cell(path, timeout_s) for path in wanted))
-            walk.opened([(path, kept.value) for path, kept in zip(wanted, cells, strict=True)])
-        return walk.networks
-
     def naming(self, domain: str) -> Naming:
         """The DNS names of a domain. Raises UnknownName."""
         if domain not in self.schemas:
             known = ", ".join(sorted(self.schemas))
             raise UnknownName(f"domain: {domain!r:.80} is not known here; known are {known}", path="domain")
         return Naming(domain, self._origin)
+
+    def _gathering(self, asking: Asking) -> Gathering:
+        domain = asking.question.domain
+        if domain not in self._gatherings:
+            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._served, self.clock)
+        return self._gatherings[domain]
 
     def _schema(self, domain: str) -> Schema:
         self.naming(domain)
@@ -193,5 +212,11 @@ class Federation:
     async def _journey(self, asking: Asking, deadline: Deadline, strict: bool = True) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
-        fanout = Fanout(self.resolver, self._reader, asking.naming, asking.schema, deadline)
+        fanout = self._fanout(asking, deadline)
         return Journey(asking, tree, self.resolver, fanout, deadline, self.clock, strict)
+
+    def _fanout(self, asking: Asking, deadline: Deadline) -> Fanout:
+        """Who asks the networks: where aggregates are released nobody does, for their pages are at hand."""
+        if asking.schema.release == "aggregates":
+            return AtomFanout(self.resolver, self._reader, asking.naming, asking.schema, deadline, self.pages)
+        return Fanout(self.resolver, self._reader, asking.naming, asking.schema, deadline)

@@ -15,6 +15,7 @@ from gateway.asking import Asking
 from gateway.balance import balance
 from gateway.cache import Kept
 from gateway.candidates import Candidates
+from gateway.cell import Cell
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
@@ -27,8 +28,9 @@ from gateway.outlook import Standing
 from gateway.path import Path
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
-from gateway.resolution import Cell, Walk
+from gateway.resolution import Walk
 from gateway.resolver import Resolver, Tree
+from gateway.standpoint import Standpoint
 from gateway.synthesis import cautions, synthesise
 from gateway.trees import Trees
 from registry.cell import Naming
@@ -47,6 +49,9 @@ WARNINGS = {
     "beyond is not covered, and was not relied upon.",
     "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
 }
+
+LEAST_HEARD = 5  # networks: fewer have no median that withstands two liars, and no prediction
+CELLS_AT_ONCE = 8  # opened in one go to find them
 
 Opened = tuple[Path, Kept[Cell] | LookupFailed]
 
@@ -84,10 +89,13 @@ class Journey:
         self._under_way: Arrivals[Opened | Answered] = Arrivals()
         self._prepared: dict[str, asyncio.Task[None]] = {}
         self._opinions: Mapping[str, Neighbours] | None = None
+        self._everything: dict[Path, Kept[Cell] | LookupFailed] = {}
 
     async def run(self) -> None:
         """Until nothing is left to do, or the deadline has passed."""
         try:
+            if self._asking.schema.release == "aggregates":
+                await self._have_everything()
             while self.tree.apex.generation and self._deadline.remaining():
                 self._take_steps()
                 if not self._under_way:
@@ -103,18 +111,54 @@ class Journey:
                 each.cancel()
             await asyncio.gather(*self._prepared.values(), return_exceptions=True)
 
+    async def _have_everything(self) -> None:
+        """Open every cell of the tree and gather what all networks have, so that what is looked up and fetched is the
+        same whatever is asked; from then on the question is answered from what is at hand."""
+        whole = Walk(np.zeros_like(self._asking.query), ("",), naming=self.tree.naming)
+        while self.tree.apex.generation and (paths := whole.wanted(np.array([np.inf]))):
+            missing = [path for path in paths if self._at_hand(path) is None]
+            looked = dict(await asyncio.gather(*(self._look_up(path) for path in missing)))
+            for path in paths:
+                found = looked.get(path) or self._at_hand(path)
+                if found is None or isinstance(found, LookupFailed):
+                    whole.could_not_open(path, "" if found is None else found.detail)
+                else:
+                    whole.opened([(path, found.value)])
+                if found is not None:
+                    self._everything[path] = found
+        await self._fanout.gather(whole.networks)
+
     async def corroborate(self) -> None:
-        """Hear from each network that has answered what it says by itself."""
+        """Hear from each network that has answered what it says by itself; and, if few have, from the nearest others.
+
+        A network that claims to hold all that is near is otherwise the only one asked, and nobody contradicts it.
+        """
         heard = [
             Heard(answered, whole=self._asking.per == "action" and not self._within[name])
             for name, answered in self._answered.items()
             if answered.reply is not None
         ]
-        self._opinions = await opinions(self._asking, self._fanout, heard, self._walk.networks)
+        others = await self._nearest_others(LEAST_HEARD - len(heard))
+        self._opinions = await opinions(self._asking, self._fanout, heard, others, self._walk.networks)
+
+    async def _nearest_others(self, wanted: int) -> list[str]:
+        """The networks nearest by what is covered, of those that were not asked; cells are opened to find so many."""
+        everywhere = np.full(len(self._asking.arms), np.inf)
+        while True:
+            standing = self._plan.standing()
+            nearest = np.argsort(standing.lower.min(axis=1, initial=np.inf), kind="stable")
+            left = [name for row in nearest if (name := standing.names[row]) not in self._plan.asked]
+            cells = self._walk.wanted(everywhere)[:CELLS_AT_ONCE]
+            if len(left) >= wanted or not cells or not self._deadline.remaining():
+                return left[: max(0, wanted)]
+            at_hand = [(path, looked) for path in cells if (looked := self._at_hand(path)) is not None]
+            self._take_cells(at_hand or await asyncio.gather(*(self._look_up(path) for path in cells)))
 
     async def walk(self) -> list[dict[str, object]]:
         """Only the walk, out to where the K-th neighbour is expected; one entry per cell."""
         steps: list[dict[str, object]] = []
+        if self._asking.schema.release == "aggregates":
+            await self._have_everything()
         while self.tree.apex.generation and (wanted := self._plan.next(soft=False).open):
             found = await asyncio.gather(*(self._look_up(path) for path in wanted))
             self._take_cells(found)
@@ -173,7 +217,7 @@ class Journey:
         """Candidates at hand, as many as may be neighbours."""
         return self._merge.count()
 
-    def answer(self) -> Answer:
+    def answer(self, standpoint: Standpoint) -> Answer:
         """What the journey brought, certified and synthesised. Takes a while for thousands of neighbours."""
         asking = self._asking
         self._drop_the_faulty()
@@ -224,6 +268,7 @@ class Journey:
                 study=asking.schema.study,
                 bandwidth_floor=asking.schema.bandwidth_floor,
                 opinions=self._opinions,
+                standpoint=standpoint,
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
@@ -237,10 +282,6 @@ class Journey:
             steps = self._plan.next(self._deadline.soft)
             for ask in steps.ask:
                 self._under_way.start(self._ask(ask))
-            for network in steps.soon:
-                if network not in self._prepared:
-                    preparing = self._fanout.prepare(network, self._asking.request(network, {}))
-                    self._prepared[network] = asyncio.create_task(preparing)
             at_hand: list[Opened] = []
             for path in steps.open:
                 looked = self._at_hand(path)
@@ -249,10 +290,16 @@ class Journey:
                 else:
                     at_hand.append((path, looked))
             if not at_hand:
+                for network in steps.soon():
+                    if network not in self._prepared:
+                        preparing = self._fanout.prepare(network, self._asking.request(network, {}))
+                        self._prepared[network] = asyncio.create_task(preparing)
                 return
             self._take_cells(at_hand)
 
     def _at_hand(self, path: Path) -> Kept[Cell] | LookupFailed | None:
+        if path in self._everything:
+            return self._everything[path]
         try:
             return self._trees.cached(path)
         except LookupFailed as error:
@@ -332,7 +379,9 @@ class Journey:
         ]
 
     def _networks(self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Candidates) -> list[Asked]:
-        contributed = Counter(neighbours.senders())
+        contributed: Counter[str] = Counter()
+        for name, size in zip(neighbours.senders(), neighbours.sizes().tolist(), strict=True):
+            contributed[name] += size
         radius = self._merge.radius()
         listed = []
         for row, name in enumerate(standing.names):

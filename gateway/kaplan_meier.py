@@ -15,6 +15,9 @@ Vector = npt.NDArray[np.float64]
 # A product of factors that is 1/2 on paper may come out a few bits above it.
 HALF = 0.5 + 1e-12
 
+# Who is at risk beside those who wait to enter is a difference of sums: below this share of a weight, nobody.
+_NOBODY = 1e-9
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
@@ -29,14 +32,17 @@ class Curve:
     increments: Vector
 
     @classmethod
-    def of(cls, duration: Vector, event: npt.NDArray[np.bool_], weight: Vector) -> Curve:
+    def of(cls, duration: Vector, event: npt.NDArray[np.bool_], weight: Vector, entry: Vector | None = None) -> Curve:
         """From durations (n,) >= 0, event (n,) True or censored False, weight (n,) > 0; n >= 1.
 
         Weights count as numbers of observations: for an honest variance they must add up to the effective n.
-        At equal times events come before censoring. The result does not depend on the order of the input.
+        entry: (n,) >= 0 and below the duration where it is not 0; before it a node is not at risk, as nobody would
+        have seen its event (left truncation). At equal times events come before censoring, and entries after both.
+        The result does not depend on the order of the input.
         """
-        order = np.lexsort((weight, event, duration))
-        duration, event, weight = duration[order], event[order], weight[order]
+        entry = np.zeros(len(duration)) if entry is None else entry
+        order = np.lexsort((weight, event, entry, duration))
+        duration, event, weight, entry = duration[order], event[order], weight[order], entry[order]
         times, first = np.unique(duration, return_index=True)
         leaving = np.add.reduceat(weight, first)
         died = np.add.reduceat(np.where(event, weight, 0.0), first)
@@ -44,10 +50,21 @@ class Curve:
         # Sums from the end, so that who is left is never the small difference of two large sums.
         later = np.append(np.cumsum(leaving[::-1])[::-1][1:], 0.0)
         surviving = later + censored
+        if entry.any():
+            # Who has not entered before a time is not at risk at it; who leaves at it has entered before.
+            entered = np.sort(entry)
+            waiting = np.append(np.cumsum(weight[np.argsort(entry, kind="stable")][::-1])[::-1], 0.0)
+            surviving = np.maximum(surviving - waiting[np.searchsorted(entered, times, side="left")], 0.0)
+            surviving[surviving < _NOBODY * weight.max()] = 0.0
         at_risk = surviving + died
         with np.errstate(divide="ignore"):
             increments = np.where(died > 0, died / at_risk / surviving, 0.0)
         return cls(times, np.cumprod(surviving / at_risk), increments)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether all at risk had the event while others were still to enter: what came after is not known."""
+        return bool((self.survival[:-1] == 0.0).any())
 
     @property
     def followed_to(self) -> float:

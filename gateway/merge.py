@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gateway.candidates import Candidates
 from gateway.sent import Sent, overtaken
+from regional.atombatch import AtomBatch
 from regional.batch import Batch
 from regional.packet import identity_digest
 from registry.errors import PacketError
@@ -22,34 +23,49 @@ from registry.region import Vector, squared_distances
 # A radius is sent as a distance, compared as a square: this share keeps rounding from losing a packet at exactly r.
 RADIUS_SLACK = 1e-12
 
+_Sizes = npt.NDArray[np.int64]
 _Places = npt.NDArray[np.int64]  # of packets: the number of their batch and, in the lower bits, the row there
 _ROW_BITS = 32
 _ROW = (1 << _ROW_BITS) - 1
 
 
 class _Arm:
-    """The candidates of one arm that may still be among the K nearest: m squared distances and places."""
+    """The candidates of one arm that may still be among the K nearest: m squared distances, places and sizes.
+
+    kth2: the squared distance of the atom with which K nodes are reached.
+    """
 
     def __init__(self, k: int) -> None:
         self._k = k
         self.distance2: Vector = np.zeros(0)
         self.place: _Places = np.zeros(0, dtype=np.int64)
+        self.size: _Sizes = np.zeros(0, dtype=np.int64)
         self.kth2 = np.inf
 
-    def add(self, distance2: Vector, place: _Places) -> None:
+    def add(self, distance2: Vector, place: _Places, size: _Sizes) -> None:
         if len(self.distance2):
             near = distance2 <= self.kth2
             distance2 = np.concatenate([self.distance2, distance2[near]])
             place = np.concatenate([self.place, place[near]])
-        if len(distance2) >= self._k:
-            self.kth2 = float(np.partition(distance2, self._k - 1)[self._k - 1])
+            size = np.concatenate([self.size, size[near]])
+        self.kth2 = self._reached(distance2, size)
+        if np.isfinite(self.kth2):
             keep = distance2 <= self.kth2
-            distance2, place = distance2[keep], place[keep]
-        self.distance2, self.place = distance2, place
+            distance2, place, size = distance2[keep], place[keep], size[keep]
+        self.distance2, self.place, self.size = distance2, place, size
+
+    def _reached(self, distance2: Vector, size: _Sizes) -> float:
+        if size.sum() < self._k:
+            return np.inf
+        if len(size) == size.sum():  # packets: no need to put them in order
+            return float(np.partition(distance2, self._k - 1)[self._k - 1])
+        order = distance2.argsort()
+        return float(distance2[order[size[order].cumsum().searchsorted(self._k)]])
 
 
 class Merge:
-    """The K nearest packets so far, per arm ("" = one arm for all actions). Each network is added once."""
+    """The nearest atoms so far that have K nodes together, per arm ("" = one arm for all actions); packets are atoms of
+    one. Each network is added once."""
 
     def __init__(self, query: Vector, k: int, arms: Sequence[str], wanted: Sequence[str] | None = None) -> None:
         self._query = query
@@ -59,7 +75,9 @@ class Merge:
         self._batches: list[Sent] = []
         self._clear()
 
-    def add(self, network: str, batch: Batch, tied: Mapping[str, int], home: str | None = None) -> frozenset[str]:
+    def add(
+        self, network: str, batch: Batch | AtomBatch, tied: Mapping[str, int], home: str | None = None
+    ) -> frozenset[str]:
         """What one network sent, with how many packets it holds at exactly its last returned distance, per arm.
 
         home: the network whose packets these are, where it is another one. Of a node that several members of one home
@@ -110,19 +128,26 @@ class Merge:
         return np.sqrt([self._arms[name].kth2 for name in self._names]) * (1.0 + RADIUS_SLACK)
 
     def distances(self) -> list[Vector]:
-        """Per arm, the ascending distances of the nearest known, at most K."""
-        return [np.sqrt(np.sort(self._arms[name].distance2)[: self._k]) for name in self._names]
+        """Per arm, the ascending distances of the nearest nodes known, at most K."""
+        found = []
+        for arm in self._arms.values():
+            order = arm.distance2.argsort()
+            found.append(np.sqrt(arm.distance2[order].repeat(arm.size[order])[: self._k]))
+        return found
 
     def nearby(self, name: str) -> list[tuple[str, Vector, Vector]]:
-        """The nearest known of an arm, about K: per network its distances (m,) and offsets from the question (m, d)."""
+        """The nearest nodes known of an arm, about K: per network its distances (m,) and offsets from the question
+        (m, d)."""
         arm = self._arms[name]
         found = []
         source = arm.place >> _ROW_BITS
         for number in np.unique(source).tolist():
             sent = self._batches[number]
             of_batch = source == number
-            points = sent.batch.fingerprints[arm.place[of_batch] & _ROW].astype(np.float64)
-            found.append((sent.network, np.sqrt(arm.distance2[of_batch]), points - self._query))
+            rows = (arm.place[of_batch] & _ROW).repeat(arm.size[of_batch])
+            points = sent.batch.fingerprints[rows].astype(np.float64)
+            distance = np.sqrt(arm.distance2[of_batch].repeat(arm.size[of_batch]))
+            found.append((sent.network, distance, points - self._query))
         return found
 
     def reached(self, network: str) -> dict[str, float]:
@@ -166,17 +191,19 @@ class Merge:
             own = distance2 if rows is None else distance2[rows]
             self._last[name][sent.network] = (float(own.max()), sent.tied.get(name, 0))
             place = np.arange(first, first + len(sent.batch)) if rows is None else rows + first
+            size = sent.batch.sizes if rows is None else sent.batch.sizes[rows]
             if sent.overtaken:
                 kept = ~np.isin(place - first, list(sent.overtaken))
-                own, place = own[kept], place[kept]
-            self._arms[name].add(own, place)
+                own, place, size = own[kept], place[kept], size[kept]
+            self._arms[name].add(own, place, size)
 
     def _clear(self) -> None:
         self._arms = {name: _Arm(self._k) for name in self._names}
         self._last: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in self._names}
         self._order: dict[str, tuple[Vector, _Places]] = {}
+        self._returned: dict[str, int] = {}  # nodes in what is ordered
 
-    def _rows(self, batch: Batch) -> dict[str, npt.NDArray[np.int64] | None]:
+    def _rows(self, batch: Batch | AtomBatch) -> dict[str, npt.NDArray[np.int64] | None]:
         """The rows of a batch that are of each arm of which there are any; None for all."""
         if self._names == ("",) and self._wanted is None:
             return {"": None}
@@ -194,18 +221,20 @@ class Merge:
         if name not in self._order:
             arm = self._arms[name]
             order = np.argsort(arm.distance2, kind="stable")
-            distance2, place = arm.distance2[order], arm.place[order]
+            distance2, place, size = arm.distance2[order], arm.place[order], arm.size[order]
             equal = distance2[1:] == distance2[:-1]
             if equal.any():  # the order among equals is that of their digests
                 tied = np.zeros(len(distance2), dtype=np.bool_)
                 tied[1:] |= equal
                 tied[:-1] |= equal
                 at = np.flatnonzero(tied)
-                equals = zip(
-                    distance2[at].tolist(), map(self._digest, place[at].tolist()), place[at].tolist(), strict=True
-                )
-                place[at] = [each for _, _, each in sorted(equals)]
-            self._order[name] = distance2[: self._k], place[: self._k]
+                equals = zip(distance2[at].tolist(), map(self._digest, place[at].tolist()), at.tolist(), strict=True)
+                swapped = [each for _, _, each in sorted(equals)]
+                place[at], size[at] = place[swapped], size[swapped]
+            reached = size.cumsum()
+            enough = int(reached.searchsorted(self._k)) + 1
+            self._order[name] = distance2[:enough], place[:enough]
+            self._returned[name] = int(reached[:enough][-1:].sum())
         return self._order[name]
 
     def _digest(self, place: int) -> bytes:
@@ -216,15 +245,16 @@ class Merge:
         arm = self._arms[name]
         if not np.isfinite(arm.kth2):
             return 0
+        self._ordered(name)
         at_kth = arm.distance2 == arm.kth2
-        returned = self._k - int((~at_kth).sum())
+        returned = self._returned[name] - int(arm.size[~at_kth].sum())
         # Members of one home that hold the same packets do not count them twice.
         shared = {each.home for each in self._batches if each.overtaken}
         holder = {each.network: each.home if each.home in shared else each.network for each in self._batches}
         held: dict[str, int] = {}
-        for number in (arm.place[at_kth] >> _ROW_BITS).tolist():
+        for number, size in zip((arm.place[at_kth] >> _ROW_BITS).tolist(), arm.size[at_kth].tolist(), strict=True):
             network = holder[self._batches[number].network]
-            held[network] = held.get(network, 0) + 1
+            held[network] = held.get(network, 0) + size
         for sender, (last, n) in self._last[name].items():
             if last == arm.kth2:
                 held[holder[sender]] = max(held.get(holder[sender], 0), n)

@@ -9,14 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.neighbours import Neighbours, OutcomeValue
-from regional.cohort import Figures
+from regional.cohort import MAX_MAGNITUDE, Figures
 from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
-
-# Far beyond any real outcome, and small enough that its square is still a float.
-MAX_MAGNITUDE = 1e100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +23,8 @@ class Observed:
     value: the mean of what is known. variance: within the atom; 0 for one node. known: nodes that it is known of.
     events: of those, with the event (durations) or the value 1 (binaries). weight: sum of their sample weights.
     n_eff: effective number of them (Kish), 1 for one node. unknown: nodes of whom nobody has said yet.
-    usable: whether anything is known that can be used.
+    usable: whether anything is known that can be used. entry: when the node came under observation; 0 where the schema
+    declares no entry. A duration whose entry is not known is unknown, and unusable where it ends by its entry.
 
     What is neither usable nor unknown was sent, but is no value of this outcome: wrong type, not finite, not 0
     or 1, a negative duration, out of the schema's range, figures that no cohort has.
@@ -40,6 +38,7 @@ class Observed:
     n_eff: Vector
     unknown: Counts
     usable: npt.NDArray[np.bool_]
+    entry: Vector
 
     @classmethod
     def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
@@ -62,9 +61,17 @@ class Observed:
             value = np.array([_number(raw) for raw in raws], np.float64)
         low, high = _bounds(outcome)
         usable = (value >= low) & (value <= high) & (neighbours.size == 1)
+        entry = np.zeros(len(raws))
         if outcome.kind == "binary":
             event = value == 1.0
             usable &= event | (value == 0.0)
+        elif outcome.kind == "ordinal":
+            usable &= value == np.floor(value)
+        elif outcome.entry is not None:
+            entries = [row.get(outcome.entry) for row in neighbours.outcomes]
+            entry = np.array([_number(each) for each in entries], np.float64)
+            unknown = np.where([each is None for each in entries], neighbours.size, unknown)
+            usable &= (entry >= 0.0) & (entry < value)
         return cls(
             value=np.where(usable, value, 0.0),
             variance=np.zeros(len(raws)),
@@ -74,6 +81,7 @@ class Observed:
             n_eff=np.ones(len(raws)),
             unknown=unknown,
             usable=usable,
+            entry=np.where(usable, entry, 0.0),
         )
 
     def _with_figures(self, outcome: Outcome, grouped: list[int], raws: list[OutcomeValue], size: Counts) -> Observed:
@@ -86,7 +94,7 @@ class Observed:
                 value[i], variance[i], known[i], events[i] = raw.mean, raw.variance, raw.n, raw.events
                 weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
                 unknown[i], usable[i] = size[i] - raw.n, True
-        return Observed(value, variance, known, events, weight, n_eff, unknown, usable)
+        return Observed(value, variance, known, events, weight, n_eff, unknown, usable, self.entry)
 
 
 def _credible(figures: Figures, outcome: Outcome, size: int) -> bool:

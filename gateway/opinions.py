@@ -27,17 +27,23 @@ class Heard:
     whole: bool
 
 
-async def opinions(asking: Asking, fanout: Fanout, heard: Sequence[Heard], met: Sequence[str]) -> dict[str, Neighbours]:
-    """By home network, its own K nearest of each action. met: networks whose regions the walk has seen."""
-    homes = {each.answered.home for each in heard}
-    known = {each.answered.network for each in heard}
+async def opinions(
+    asking: Asking, fanout: Fanout, heard: Sequence[Heard], others: Sequence[str], met: Sequence[str]
+) -> dict[str, Neighbours]:
+    """By home network, its own K nearest of each action.
+
+    others: networks that the question itself did not need. met: networks whose regions the walk has seen; shares of
+    those that are asked are among them.
+    """
+    known = {each.answered.network for each in heard} | set(others)
+    homes = {each.answered.home for each in heard} | {_home(name, asking.naming) or name for name in others}
     beside = [name for name in met if name not in known and homes & {name, _home(name, asking.naming)}]
-    again = [each.answered.network for each in heard if not each.whole] + beside
+    again = [each.answered.network for each in heard if not each.whole] + [*others, *beside]
     replies = await asyncio.gather(*(fanout.ask(network, asking.opinion(network), lapsed=False) for network in again))
-    said: dict[str, list[Answered]] = {home: [] for home in sorted(homes)}
+    said: dict[str, list[Answered]] = {}
     for answered in [*(each.answered for each in heard if each.whole), *replies]:
         said.setdefault(answered.home, []).append(answered)
-    return {home: found for home in said if home in homes and (found := _own(asking, home, said[home])) is not None}
+    return {home: found for home in sorted(said) if (found := _own(asking, home, said[home])) is not None}
 
 
 def _home(name: str, naming: Naming) -> str | None:

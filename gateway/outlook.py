@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from gateway.expectation import TEMPER, Array, Moments, fit_temper, kth_bound, kth_distance
+from gateway.cell import Flags, Rows, key
+from gateway.expectation import TEMPER, Array, fit_temper, kth_bound, kth_distance
 from gateway.merge import Merge
 from gateway.resolution import Walk
 
-Flags = npt.NDArray[np.bool_]
+TOLD = 1024  # regions, the nearest ones, from which it is learned what goes together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,24 +26,20 @@ class Standing:
     @classmethod
     def of(cls, walk: Walk) -> Standing:
         """As far as the walk has come."""
-        shape = (len(walk.networks), walk.counts.shape[1])
-        lower, counts = np.full(shape, np.inf), np.zeros(shape)
-        held = walk.network >= 0
-        owner, of_row = walk.network[held], walk.counts[held]
-        np.minimum.at(lower, owner, np.where(of_row > 0, walk.lower[held][:, None], np.inf))
-        np.add.at(counts, owner, of_row)
-        return cls(list(walk.networks), lower, counts)
-
-    def reached(self, radius: Array) -> Flags:
-        """Which may hold a packet of some arm within its radius (a,)."""
-        result: Flags = np.asarray(((self.lower <= radius) & (self.counts > 0)).any(axis=1))
-        return result
+        held = np.flatnonzero(walk.held)
+        owner, counts, names = walk.network[held], walk.counts[held], list(walk.networks)
+        lower = np.full((counts.shape[1], len(names)), np.inf)
+        for arm, nearest in enumerate(lower):
+            np.minimum.at(nearest, owner, np.where(counts[:, arm] > 0, walk.lower[held], np.inf))
+        return cls(names, lower.T, _added(owner, counts, len(names)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outlook:
     """reach: (a,) the distance at which those found and those expected from the others make K; infinite where
     there are not so many. found: (a,) how many are known within it. unknown: whether the root is unresolved.
+
+    near: (n,) the rows that may hold a neighbour and have not answered; expected: (n, a) how many each is expected to.
     """
 
     walk: Walk
@@ -51,43 +47,44 @@ class Outlook:
     open: Flags
     reach: Array
     found: Array
+    near: Rows
     expected: Array
 
     @classmethod
     def of(cls, walk: Walk, merge: Merge, k: int, answered: Collection[str]) -> Outlook:
         """answered: networks whose packets, within the radius or the K nearest, are in `merge`."""
-        settled = np.array([name in answered for name in walk.networks], dtype=np.bool_)
-        held = walk.network >= 0
-        open_ = ~held & (walk.closed | walk.failed)
-        open_[held] = ~settled[walk.network[held]]
-        distances = merge.distances()
-        radius = merge.radius()
-        reached = walk.reaches(radius).any(axis=1)
-        near, known = open_ & reached, held & reached & ~open_
-        if not near.any():
-            return cls(walk, k, open_, radius, np.array([float(len(each)) for each in distances]), walk.counts * 0.0)
-        # What begins beyond where K packets end, of each arm, is not within the reach.
-        floor, ceiling = (kth_bound(end[near], walk.counts[near], k) for end in (walk.lower, walk.seen.upper))
-        near &= walk.reaches(np.minimum(radius, ceiling)).any(axis=1)
-        told = held & reached if (held & reached).any() else near
-        covariance = walk.seen[told].covariance(walk.counts[told].sum(axis=1), walk.network[told])
-        moments = walk.seen[near].moments(covariance)
-        temper = np.full(len(radius), TEMPER)
-        if known.any():
-            temper = _learned(walk, merge, known, walk.seen[known].moments(covariance), radius)
-        reach = np.minimum(kth_distance(moments, walk.counts[near], k, distances, temper, (floor, ceiling)), radius)
+        held, open_ = walk.held, walk.front
+        if answered:
+            open_ = open_ & ~np.isin(walk.keys, [key(name) for name in answered])
+        distances, radius = merge.distances(), merge.radius()
+        reached = walk.reaches(radius)
+        rows, told = np.flatnonzero(open_ & reached), np.flatnonzero(held & reached)
+        if not len(rows):
+            found = np.array([float(len(each)) for each in distances])
+            return cls(walk, k, open_, radius, found, rows, np.zeros((0, len(radius))))
+        known = told[~open_[told]]
+        covariance = walk.covariance(walk.nearest_of(told if len(told) else rows, TOLD))
+        temper = _learned(walk, merge, known, covariance, radius) if len(known) else np.full(len(radius), TEMPER)
+        # Within the distance that has the middles of 2 K packets, more than K are expected; it is seldom otherwise.
+        for horizon in (np.minimum(radius, kth_bound(walk.middle[rows], walk.counts[rows], 2 * k)), radius):
+            near = rows[walk.reaches(horizon, rows)]
+            seen, counts = walk.seen(near), walk.counts[near]
+            # What begins beyond where K packets end, of each arm, is not within the reach.
+            floor, ceiling = kth_bound(seen.lower, counts, k), np.minimum(kth_bound(seen.upper, counts, k), horizon)
+            moments = seen.moments(covariance)
+            reach = kth_distance(moments, counts, k, distances, temper, (floor, ceiling))
+            if ((reach < horizon) | (horizon >= radius)).all():
+                break
+        reach = np.minimum(reach, radius)
         found = np.array([each.searchsorted(r, side="right") for each, r in zip(distances, reach, strict=True)])
-        expected = np.zeros(walk.counts.shape)
-        expected[near] = walk.counts[near] * moments.within(reach, temper)
-        return cls(walk, k, open_, reach, found.astype(np.float64), expected)
+        expected = counts * moments.within(reach, temper)
+        return cls(walk, k, open_, reach, found.astype(np.float64), near, expected)
 
     def promise(self) -> Array:
         """(n, a): how many neighbours are expected of each network met; 0 of those that have answered."""
-        walk = self.walk
-        result = np.zeros((len(walk.networks), walk.counts.shape[1]))
-        held = walk.network >= 0
-        np.add.at(result, walk.network[held], self.expected[held])
-        return result
+        owner = self.walk.network
+        held = owner[self.near] >= 0
+        return _added(owner[self.near[held]], self.expected[held], int(owner.max(initial=-1)) + 1)
 
     @property
     def wanted(self) -> Array:
@@ -116,22 +113,27 @@ class Outlook:
         return float(1.0 - missing.sum() / wanted.sum())
 
 
-def _learned(walk: Walk, merge: Merge, known: Flags, moments: Moments, radius: Array) -> Array:
+def _added(owner: Rows, values: Array, n: int) -> Array:
+    """(n, a): values (m, a) summed by owner (m,)."""
+    columns = [np.bincount(owner, weights=column, minlength=n) for column in values.T]
+    return np.stack(columns, axis=1) if columns else np.zeros((n, 0))
+
+
+def _learned(walk: Walk, merge: Merge, known: Rows, covariance: Array, radius: Array) -> Array:
     """(a,): the temper that fits what the regions of the networks that answered turned out to hold within it."""
-    rows = np.flatnonzero(known)
-    owner = walk.network[rows]
-    offset = walk.seen.offset[rows]
-    share = moments.within(radius)
+    seen = walk.seen(known)
+    owner, counts = walk.keys[known], walk.counts[known]
+    share = seen.moments(covariance).within(radius)
     temper = np.full(len(radius), TEMPER)
     for column, (arm, r) in enumerate(zip(walk.arms, radius, strict=True)):
-        held = np.zeros(len(rows))
+        held = np.zeros(len(known))
         for network, distance, points in merge.nearby(arm):
-            own = np.flatnonzero(owner == walk.networks.index(network))
+            own = np.flatnonzero(owner == key(network))
             near = points[distance <= r]
             if len(own) and len(near):
-                to_centre = ((near[:, None, :] - offset[own][None, :, :]) ** 2).sum(axis=2)
+                to_centre = ((near[:, None, :] - seen.offset[own][None, :, :]) ** 2).sum(axis=2)
                 np.add.at(held, own[to_centre.argmin(axis=1)], 1.0)
-        counted = (walk.counts[rows, column] > 0) & (share[:, column] < 1.0)
+        counted = (counts[:, column] > 0) & (share[:, column] < 1.0)
         if np.isfinite(r) and counted.any():
-            temper[column] = fit_temper(share[counted, column], walk.counts[rows[counted], column], held[counted])
+            temper[column] = fit_temper(share[counted, column], counts[counted, column], held[counted])
     return temper

@@ -12,14 +12,16 @@ The way of a question (DESIGN section 5; docs/planning.md):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from gateway.cell import Flags
 from gateway.expectation import Array, kth_bound
 from gateway.merge import Merge
-from gateway.outlook import Flags, Outlook, Standing
+from gateway.outlook import Outlook, Standing
 from gateway.path import Path
 from gateway.question import Budget, Mode, Recall
 from gateway.resolution import Walk
@@ -38,11 +40,11 @@ class Ask:
 
 @dataclass(slots=True)
 class Steps:
-    """What to do now, all of it in parallel. soon: networks that will probably be asked after that."""
+    """What to do now, all of it in parallel. soon: says which networks will probably be asked after that."""
 
     open: list[Path] = field(default_factory=list)
     ask: list[Ask] = field(default_factory=list)
-    soon: list[str] = field(default_factory=list)
+    soon: Callable[[], list[str]] = list
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,7 @@ class Plan:
         outlook = self._outlook()
         steps = Steps(open=self._to_open(radius if self._last else np.minimum(radius, outlook.reach)))
         if self._opening and not soft:
-            worth: Flags = np.asarray((outlook.promise() >= WORTH_ASKING).any(axis=1))
-            steps.soon = self._not_asked(worth)
+            steps.soon = partial(self._worth_asking, outlook)
             return steps
         promise = outlook.promise()
         chosen = self._choose(outlook, promise, radius)
@@ -108,7 +109,7 @@ class Plan:
             chosen = self._choose(outlook, promise, radius)
         self._ask(steps, chosen, radius)
         if not isinstance(self._mode, Budget):
-            steps.soon = self._not_asked(self._free(np.minimum(radius, outlook.reach / SURE)))
+            steps.soon = partial(self._within, np.minimum(radius, outlook.reach / SURE))
         return steps
 
     def _nothing_left(self, radius: Array) -> bool:
@@ -133,14 +134,21 @@ class Plan:
 
     def _free(self, radius: Array) -> Flags:
         """(n,): networks not asked yet that may hold a packet within the radius (a,)."""
-        standing = self.standing()
-        reached = standing.reached(radius)
-        for row in np.flatnonzero(reached).tolist():
-            reached[row] = standing.names[row] not in self._asked
+        reached = self._walk.reached(radius)
+        if self._asked:
+            for network in np.flatnonzero(reached).tolist():
+                reached[network] = self._walk.name(network) not in self._asked
         return reached
 
+    def _worth_asking(self, outlook: Outlook) -> list[str]:
+        worth: Flags = np.asarray((outlook.promise() >= WORTH_ASKING).any(axis=1))
+        return self._not_asked(worth)
+
+    def _within(self, radius: Array) -> list[str]:
+        return self._not_asked(self._free(radius))
+
     def _not_asked(self, chosen: Flags) -> list[str]:
-        names = [self._walk.networks[row] for row in np.flatnonzero(chosen)]
+        names = [self._walk.name(network) for network in np.flatnonzero(chosen).tolist()]
         return [name for name in names if name not in self._asked]
 
     def _to_open(self, horizon: Array) -> list[Path]:
@@ -151,8 +159,7 @@ class Plan:
 
     def _ask(self, steps: Steps, chosen: Sequence[int], radius: Array) -> None:
         within = {arm: float(r) for arm, r in zip(self._arms, radius, strict=True) if np.isfinite(r)}
-        names = self._walk.networks
-        steps.ask = [Ask(names[row], within) for row in chosen]
+        steps.ask = [Ask(self._walk.name(network), within) for network in chosen]
         self._asking.update(ask.network for ask in steps.ask)
         self._asked.update(ask.network for ask in steps.ask)
 
@@ -189,7 +196,7 @@ class Plan:
     def forecast(self) -> Forecast:
         """The cost as far as the cells opened tell; worth reading once `next` opens no more, before any asking."""
         outlook = self._outlook()
-        reached = self.standing().reached(outlook.reach)
+        reached = self._walk.reached(outlook.reach)
         networks = int(reached.sum())
         if isinstance(self._mode, Recall):
             networks = int(outlook.needed(outlook.promise(), reached, 1.0 - self._mode.recall).sum())
@@ -206,7 +213,7 @@ class Plan:
         return self._seen[1]
 
     def _choose(self, outlook: Outlook, promise: Array, radius: Array) -> list[int]:
-        """Rows of `standing` to ask now."""
+        """Networks to ask now, by number."""
         reached = self._free(radius)
         if self._last:
             return self._ordered(promise, reached)
@@ -219,7 +226,7 @@ class Plan:
         return [] if self._asked else self._ordered(promise, worth)
 
     def _ordered(self, promise: Array, chosen: Flags) -> list[int]:
-        """The rows chosen, the most promising first."""
-        rows = np.flatnonzero(chosen)
-        nearest = self.standing().lower[rows].min(axis=1, initial=np.inf)
-        return [int(row) for row in rows[np.lexsort((nearest, -promise[rows].sum(axis=1)))]]
+        """The networks chosen, the most promising first."""
+        numbers = np.flatnonzero(chosen)
+        nearest = self._walk.nearest()[numbers]
+        return [int(number) for number in numbers[np.lexsort((nearest, -promise[numbers].sum(axis=1)))]]

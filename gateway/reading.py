@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from regional.client import NetworkClient
-from regional.connections import Connections
 from regional.reader import Readers
 
 
-def readers() -> Readers:
-    """None of them open yet."""
-
-    def served() -> NetworkClient:
-        return NetworkClient(Connections())
-
-    return Readers({"http": served, "https": served})
+def readers(served: NetworkClient) -> Readers:
+    """None of them open yet but the one for networks with a service of their own."""
+    return Readers({"http": lambda: served, "https": lambda: served})

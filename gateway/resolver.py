@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from gateway.cache import Cache, Kept
-from gateway.resolution import Cell
+from gateway.cell import Cell
 from registry.cell import Address, Naming
 from registry.lookup import Looked, Lookups, NetworkInfo
 from registry.texts import ApexText

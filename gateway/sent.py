@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+from regional.atombatch import AtomBatch
 from regional.batch import Batch
 from registry.errors import PacketError
+
+UNNUMBERED: Final = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +22,7 @@ class Sent:
     """One reply. home: whose packets they are. overtaken: rows that do not count, as they stand elsewhere too."""
 
     network: str
-    batch: Batch
+    batch: Batch | AtomBatch
     tied: Mapping[str, int]
     home: str
     overtaken: set[int] = field(default_factory=set)
@@ -49,9 +53,9 @@ def overtaken(new: Sent, others: Sequence[Sent]) -> tuple[frozenset[str], bool]:
     return frozenset(older), touched
 
 
-def _seq(batch: Batch, row: int) -> int:
-    """-1 of what is no packet: any other counts before it."""
+def _seq(batch: Batch | AtomBatch, row: int) -> int:
+    """-1 of what is no packet: any other counts before it. Atoms are in one place."""
     try:
-        return batch.details(row).seq
+        return batch.details(row).seq if isinstance(batch, Batch) else UNNUMBERED
     except PacketError:
-        return -1
+        return UNNUMBERED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -21,6 +22,8 @@ MAX_BATCH = 10_000
 BATCH_AT_ONCE = 8
 BODY_TIMEOUT_S = 10.0
 
+ANSWER_SCHEMA = Path(__file__).with_name("answer.schema.json")
+
 FEDERATION = web.AppKey("federation", Federation)
 
 
@@ -34,6 +37,7 @@ def gateway_app(federation: Federation) -> web.Application:
             web.post("/v1/resolve", _resolve),
             web.get("/v1/networks", _networks),
             web.get("/v1/domains", _domains),
+            web.get("/v1/answer.schema.json", _answer_schema),
             web.get("/healthz", healthz),
             web.get("/readyz", _readyz),
         ]
@@ -120,6 +124,11 @@ async def _domains(request: web.Request) -> web.Response:
             ]
         }
     )
+
+
+async def _answer_schema(_: web.Request) -> web.FileResponse:
+    """The JSON Schema of what /v1/ask returns."""
+    return web.FileResponse(ANSWER_SCHEMA, headers={"Content-Type": "application/schema+json"})
 
 
 async def _readyz(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.arm import arms_of, everybody
+from gateway.contrast import Contrast
 from gateway.corroboration import corroborate, together
 from gateway.difference import DIFFERS, DIFFERS_OBSERVATIONAL, NOT_DISTINGUISHABLE, Difference, differences
 from gateway.estimate import TOO_FEW
@@ -16,6 +17,8 @@ from gateway.finding import Finding, findings_of
 from gateway.interval import LEVEL
 from gateway.neighbours import NO_ACTION, Neighbours
 from gateway.observed import Observed
+from gateway.ratio import ratios
+from gateway.standpoint import Standpoint
 from registry.schema import Outcome
 
 OBSERVATIONAL = (
@@ -31,13 +34,17 @@ def synthesise(
     study: str,
     bandwidth_floor: float,
     opinions: Mapping[str, Neighbours] | None = None,
+    standpoint: Standpoint | None = None,
 ) -> dict[str, object]:
     """The `synthesis` member of an answer: one object per outcome, ready for JSON, null where unknown.
 
     actions: the arms, in the schema's order; none means that all neighbours are one arm, named "".
     study: "observational" or "randomised". bandwidth_floor: a distance >= 0. opinions: by network, its own k nearest of
-    each action; None where they were not asked for.
+    each action; None where they were not asked for. standpoint: where the question stands, and the whole that the
+    neighbourhood is adjusted by and compared with.
     """
+    standpoint = standpoint or Standpoint()
+    adjustment = standpoint.adjustment(neighbours)
     arms = arms_of(neighbours, actions, bandwidth_floor)
     # Everybody together is a neighbourhood only where the neighbours are the k nearest over all.
     whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}
@@ -46,9 +53,12 @@ def synthesise(
     result: dict[str, object] = {}
     for name, outcome in outcomes.items():
         observed = Observed.of(outcome, neighbours)
-        findings = findings_of(arms, observed, outcome)
+        findings = findings_of(arms, observed, outcome, adjustment if outcome.kind != "duration" else None)
         overall = findings_of(whole, observed, outcome).get(NO_ACTION)
-        pairs = differences({action: finding.estimate for action, finding in findings.items()})
+        plain = {action: finding.estimate for action, finding in findings.items()}
+        moved = {action: finding.adjusted for action, finding in findings.items()}
+        pairs = differences(plain, moved)
+        contrast = Contrast.of(standpoint.whole, outcome, plain)
         result[name] = {
             "label": outcome.label,
             "kind": outcome.kind,
@@ -57,11 +67,16 @@ def synthesise(
             "horizon_s": outcome.horizon_s,
             "study": study,
             "level": LEVEL,
-            "actions": {action: finding.document() for action, finding in findings.items()},
+            "actions": {
+                action: {**finding.document(), "whole": contrast.arm(action)} for action, finding in findings.items()
+            },
             "overall": overall.document() if overall is not None else None,
-            "differences": [pair.document(study) for pair in pairs],
+            "differences": [{**pair.document(study), "whole": contrast.pair(pair)} for pair in pairs],
+            "ratios": ratios(plain, moved, pairs[0].level) if pairs and outcome.kind != "ordinal" else [],
+            "adjustment": standpoint.document(outcome, sum(plain[a] is not None and moved[a] is None for a in plain)),
             "heterogeneity": silent if views is None else corroborate(views, outcome, actions, bandwidth_floor),
             "verdict": _verdict(pairs, findings, study),
+            "distinct": contrast.verdict(),
         }
     return result
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from gateway.age import Ages
 from gateway.cache import Kept
+from gateway.cell import Cell
 from gateway.path import Path, address_of, apex_of
-from gateway.resolution import Cell
 from gateway.resolver import Resolver, Tree
 from registry.cell import Naming
 from registry.clock import Clock

@@ -66,6 +66,9 @@ class Admission:
             good, right = isinstance(value, tuple) and value[0] >= 0, "[duration >= 0, event]"
         elif outcome.kind == "binary":
             good, right = value in (0.0, 1.0), "0 or 1"
+        elif outcome.kind == "ordinal":
+            top = len(outcome.levels) - 1
+            good, right = isinstance(value, float) and value in range(top + 1), f"the place of a level, 0 to {top}"
         else:
             low, high = outcome.range or (-math.inf, math.inf)
             good, right = isinstance(value, float) and low <= value <= high, f"a number from {low} to {high}"

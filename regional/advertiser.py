@@ -37,6 +37,7 @@ class Advertiser:
     ) -> None:
         self._network = network
         self._lease = Lease(registry, network.domain, network.name, key, clock, lease_s, chance)
+        self._key = key
         self._clock = clock
         self._quiet_s = quiet_s
         self._patience_s = patience_s
@@ -87,8 +88,13 @@ class Advertiser:
         network = self._network
         try:
             survey = await network.survey()
+            network.announce(
+                survey, network.last_serial, self._clock.now(), self._key
+            )  # whoever left is shown no longer
 
             def make(serial: int, issued: float) -> Coverage:
+                # Before the coverage is published, so that nobody who knows it finds an index of before.
+                network.announce(survey, serial, issued, self._key)
                 return Coverage(
                     domain=network.domain,
                     network=network.name,
@@ -98,7 +104,7 @@ class Advertiser:
                     issued=issued,
                     lease_s=self._lease.lease_s,
                     packets=survey.packets,
-                    uncovered=len(survey.uncovered),
+                    uncovered=survey.told,
                     regions=survey.regions,
                 )
 

@@ -64,6 +64,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self._raw)
 
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """(n,): nodes in each; a packet is an atom of one."""
+        return np.ones(len(self), dtype=np.int64)
+
     def __iter__(self) -> Iterator[Packet]:
         return map(self.packet, range(len(self)))
 

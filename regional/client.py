@@ -17,6 +17,7 @@ from typing import Any, Literal
 import cbor2
 import orjson
 
+from regional.atombatch import AtomBatch
 from regional.batch import Batch
 from regional.connections import BadReply, Connections
 from regional.deposit import DepositReport
@@ -29,6 +30,7 @@ EPOCH = "Kindred-Epoch"  # header of a question
 MAX_ARMS = 64
 MAX_REPLY = 64 * 1024 * 1024
 MAX_DOCUMENT = 32 * 1024 * 1024
+MAX_TABLE = 8 * 1024 * 1024
 MAX_TIED = 2**40  # as many packets as a region may count
 _PACKET_ROOM = 1000  # bytes: a packet of at most 996 and the head of its byte string
 _THREAD_ABOVE = 256 * 1024  # bytes; decoding more than this would hold up the event loop
@@ -111,7 +113,7 @@ class NearestReply:
     """
 
     serial: int
-    packets: Batch
+    packets: Batch | AtomBatch
     tied: Mapping[str, int]
     truncated: bool
 
@@ -151,6 +153,11 @@ class NetworkClient:
         if len(body) <= _THREAD_ABOVE:
             return _reply(body, request)
         return await asyncio.to_thread(_reply, body, request)
+
+    async def fetch(self, endpoint: str, path: str, accept: str, most: int, timeout_s: float) -> bytes:
+        """What a network has at a path of its own, of the type `accept` and at most so many octets."""
+        async with _deadline(timeout_s):
+            return await self._call("GET", f"{endpoint}{path}", None, _headers(timeout_s, accept), most)
 
     async def prepare(self, endpoint: str, request: NearestRequest, timeout_s: float) -> None:  # noqa: ARG002
         """Have a connection ready for a question that is about to come. Raises TimedOut or Failed."""
@@ -193,6 +200,13 @@ class NetworkClient:
     async def close(self) -> None:
         """Let go of the connections that are kept."""
         await self._connections.close()
+
+    async def moments(self, endpoint: str, timeout_s: float) -> dict[str, Any]:
+        """The network's second-moment table, as it sent it: neither read nor verified."""
+        async with _deadline(timeout_s):
+            headers = _headers(timeout_s, "application/json")
+            body = await self._call("GET", f"{endpoint}/v1/moments", None, headers, MAX_TABLE)
+            return await asyncio.to_thread(_object, body)
 
     async def _call(self, method: str, url: str, data: bytes | None, headers: Mapping[str, str], limit: int) -> bytes:
         """The body of a 200 in the type asked for, at most `limit` bytes long."""

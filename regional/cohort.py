@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 _BITS = 1074  # the finest place of a float64
 
+# Far beyond any real outcome or sample weight, and small enough that their products are still floats.
+MAX_MAGNITUDE = 1e100
+
 
 class Figures(NamedTuple):
     """A cohort as others see it: counts, and correctly rounded float64.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,21 @@ from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
 from regional.engine import Engine, NearestQuery, NearestResult, PutResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
-from regional.survey import Points, Survey, aside, describe, inside_of, only
+from regional.packetcbor import FLOAT32, findable
+from regional.survey import Survey, only, survey_of
+from regional.withdrawals import Withdrawals
 from registry.clock import Clock
 from registry.coverage import Coverage
 from registry.errors import Conflict, Moved, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
 from registry.jsontext import canonical, loads
+from registry.keys import SigningKey
 from registry.schema import Schema
 
 MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
+_THREAD_ABOVE: Final = 256  # packets; more at a time would hold up the event loop
+
+Points = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 class Door(Protocol):
@@ -44,8 +51,9 @@ class Network:
     """One member of one domain. `engine` is its own; its packets are of `schema`'s space, and of the network `home`:
     itself, unless it is a share of another.
 
-    door: where deposits go, once it has shares. handed_over: the serial of the registry's zone since which others cover
-    what it covered before; 0: nothing was handed over. zone_serial: of the registry's zone with the published coverage.
+    withdrawals: the log of who has left, kept where no backup reaches. door: where deposits go, once it has shares.
+    handed_over: the serial of the registry's zone since which others cover what it covered before; 0: it has handed
+    over nothing. zone_serial: of the registry's zone with the published coverage.
     """
 
     def __init__(
@@ -56,19 +64,25 @@ class Network:
         engine: Engine,
         min_cohort: int,
         clock: Clock,
+        *,
+        withdrawals: Withdrawals | None = None,
         home: str | None = None,
     ) -> None:
         self.name = name
         self.home = home or name
-        self.domain = domain
         self.door: Door | None = None
         self.handed_over = 0
         self.zone_serial = 0
+        self.domain = domain
         self.schema = schema
         self.stirred = asyncio.Event()  # set when a new coverage is wanted
+        self.covered = asyncio.Event()  # set once a coverage is published
+        self.min_cohort = min_cohort
+        self.moments: Mapping[str, Any] | None = None  # the signed second-moment table
+        self.stored = 0  # packets taken in this process's life
         self._engine = engine
-        self._min_cohort = min_cohort
         self._clock = clock
+        self._withdrawals = withdrawals
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
         self._last: Coverage | None = None
@@ -96,6 +110,7 @@ class Network:
                 f"{self.name} holds packets of space {space.hex()}, the schema of {self.domain} has "
                 f"{self.schema.space.hex()}; deposit them anew, encoded by this schema, into an empty store"
             )
+        await self._withdraw_again(self._withdrawals)
         last = await self._engine.note("coverage")
         if last is not None:
             self._last = Coverage.from_document(loads(last), self.schema.dimension)
@@ -105,6 +120,8 @@ class Network:
         """Finish what was begun, and let go."""
         await asyncio.gather(*self._taking, return_exceptions=True)
         await self._engine.close()
+        if self._withdrawals is not None:
+            self._withdrawals.close()
 
     @property
     def serial(self) -> int:
@@ -136,6 +153,10 @@ class Network:
         """Packets held that the published coverage does not cover."""
         return self.count if self._published is None else len(self._uncovered)
 
+    def told(self) -> dict[str, int]:
+        """How many packets it holds, and how many of them are uncovered, as far as anybody may know."""
+        return {"packets": self.count, "uncovered": self.uncovered}
+
     @property
     def pending(self) -> bool:
         """Whether a new coverage is wanted."""
@@ -151,7 +172,7 @@ class Network:
         rejected: lines that did not even decode; they are handed on. atomic: none is stored where one is
         rejected. Raises StorageFull or Unavailable, with nothing stored.
         """
-        fitting, misfits = await aside(len(packets), self._admission.sort, packets)
+        fitting, misfits = await _aside(len(packets), self._admission.sort, packets)
         refused = tuple(sorted([*rejected, *misfits], key=lambda each: each.line))
         if not fitting or (atomic and refused):
             return DepositReport(0, 0, refused, 0, self.serial)
@@ -164,7 +185,7 @@ class Network:
     async def get(self, node: bytes) -> Packet:
         """The current packet of a node. Raises UnknownName where there is none, or it was withdrawn."""
         self._check_release()
-        data = await self._held(node)
+        data = await self._find(node)
         packet = None if data is None else Packet.from_cbor(data)
         if packet is None or packet.tombstone:
             raise UnknownName(f"{self.name} holds no packet of this node")
@@ -176,25 +197,20 @@ class Network:
         Raises UnknownName where there is nothing to withdraw.
         """
         while True:
-            data = await self._held(node)
+            data = await self._find(node)
             held = None if data is None else Packet.from_cbor(data)
             if held is None or held.tombstone:
                 raise UnknownName(f"{self.name} holds no packet of this node")
-            gone = replace(
-                held,
-                seq=held.seq + 1,
-                time=self._clock.now(),
-                fingerprint=NO_FINGERPRINT,
-                action=None,
-                outcomes={},
-                weight=1.0,
-                signer=None,
-                sig=None,
-                tombstone=True,
-            )
+            gone = self._tombstone(held, held.seq + 1)
+            if self._withdrawals is not None:
+                self._withdrawals.add(node, gone.seq, gone.time)
             taken, _ = await self._take([(gone, gone.to_cbor())])
             if taken:
                 return gone.seq
+
+    def receipt(self, node: bytes) -> str | None:
+        """What says that the node was withdrawn; None where no log is kept of it."""
+        return None if self._withdrawals is None else self._withdrawals.receipt(node)
 
     async def nearest(self, query: NearestQuery, epoch: int = 0) -> NearestResult:
         """The nearest packets. Raises NotGranted, QuestionError, or Moved where who asks knows what was before.
@@ -222,6 +238,28 @@ class Network:
             )
         return found
 
+    async def packets(self) -> list[bytes]:
+        """Every packet held that is its own, encoded, those of withdrawn nodes left out. Raises Unavailable."""
+        held: dict[bytes, bytes] = {}
+        async with aclosing(self._engine.watch()) as watch:
+            async for told in watch:
+                for change in told.changes:
+                    if change.packet is not None and findable(change.packet)[2]:
+                        held[change.node] = change.packet
+                    else:
+                        held.pop(change.node, None)
+                if told.complete:
+                    break
+        own = self._own
+        if own is None or not held:
+            return list(held.values())
+        points = np.stack([np.frombuffer(findable(data)[2], dtype=FLOAT32) for data in held.values()])
+        return [data for data, mine in zip(held.values(), own(points).tolist(), strict=True) if mine]
+
+    def tabulated(self, document: Mapping[str, Any]) -> None:
+        """This is the second-moment table from now on, signed."""
+        self.moments = document
+
     async def survey(self) -> Survey:
         """Regions over what is held now; in a thread. What is deposited until `adopt` or `abandon` is remembered."""
         self._during = []
@@ -230,11 +268,7 @@ class Network:
         if self._own is not None:
             census = only(census, self._own(census.fingerprints))
         last = self._last if self._published is None else None
-        return replace(await asyncio.to_thread(describe, census, self._min_cohort, last), wish=wish)
-
-    def abandon(self) -> None:
-        """The survey will not be published."""
-        self._during = None
+        return replace(await asyncio.to_thread(survey_of, census, self.min_cohort, last), wish=wish)
 
     def keep_to(self, own: Callable[[Points], npt.NDArray[np.bool_]]) -> None:
         """From the next coverage on, only what is its own is to be covered, of points (n, d)."""
@@ -248,6 +282,13 @@ class Network:
         while self._fulfilled < wish:
             await self._adopted.wait()
 
+    def announce(self, survey: Survey, serial: int, issued: float, key: SigningKey) -> None:
+        """The coverage made from this survey is, or is about to be, of this serial."""
+
+    def abandon(self) -> None:
+        """The survey will not be published."""
+        self._during = None
+
     async def adopt(
         self, survey: Survey, coverage: Coverage, document: Mapping[str, Any], zone_serial: int = 0
     ) -> None:
@@ -255,7 +296,7 @@ class Network:
         async with self._noting:
             covering = Covering(coverage.regions)
             during = self._during or []
-            inside = await inside_of(covering, during)
+            inside = await self._inside(covering, during)
             self._during = None
             self._published, self._document, self._last = coverage, document, coverage
             self._covering = covering
@@ -264,22 +305,53 @@ class Network:
             self.zone_serial = zone_serial
             self._fulfilled = survey.wish
             self._note(during, inside)
+            self.covered.set()
         adopted, self._adopted = self._adopted, asyncio.Event()
         adopted.set()
         with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
             await self._engine.keep_note("coverage", canonical(dict(document)))
+
+    def _tombstone(self, packet: Packet, seq: int) -> Packet:
+        """What stands in the place of a packet that was withdrawn."""
+        return replace(
+            packet,
+            seq=seq,
+            time=self._clock.now(),
+            fingerprint=NO_FINGERPRINT,
+            action=None,
+            outcomes={},
+            weight=1.0,
+            signer=None,
+            sig=None,
+            tombstone=True,
+        )
+
+    async def withdraw_with(self, home: Network) -> None:
+        """Take out whom the home of this share has withdrawn, should a backup have brought them back."""
+        await self._withdraw_again(home._withdrawals)
+
+    async def _withdraw_again(self, withdrawals: Withdrawals | None) -> None:
+        """Take out whom a backup has brought back."""
+        if withdrawals is None or not len(withdrawals):
+            return
+        for node in (await self._engine.census()).nodes:
+            seq = withdrawals.seq(node)
+            data = await self._engine.get(node) if seq is not None else None
+            if seq is not None and data is not None and (held := Packet.from_cbor(data)).seq <= seq:
+                gone = self._tombstone(held, max(seq, held.seq + 1))
+                await self._engine.put([(gone, gone.to_cbor())])
 
     async def keep(self, fitting: Fitting) -> tuple[list[PutResult], list[bool]]:
         """Store and note; what became of each, and which are covered by the published coverage."""
         results = await self._engine.put(fitting)
         taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
         async with self._noting:
-            inside = iter(await inside_of(self._covering, taken))
-            covered = [result == "accepted" and next(inside) for result in results]
+            inside = await self._inside(self._covering, taken)
             if self._during is not None:
                 self._during.extend(taken)
-            self._note(taken, [each for each, result in zip(covered, results, strict=True) if result == "accepted"])
-        return results, covered
+            self._note(taken, inside)
+        each = iter(inside)
+        return results, [result == "accepted" and next(each) for result in results]
 
     async def forget(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Forget packets that are kept elsewhere now, each unless it is of a higher seq than named."""
@@ -289,7 +361,7 @@ class Network:
 
     async def covers(self, packets: Sequence[Packet]) -> list[bool]:
         """Which of these the published coverage covers."""
-        return await inside_of(self._covering, packets)
+        return await self._inside(self._covering, packets)
 
     async def _take(self, fitting: Fitting, whole: bool = False) -> tuple[int, int]:
         """Store and note; how many are accepted, how many of those covered.
@@ -308,9 +380,22 @@ class Network:
         results, covered = await self.keep(fitting)
         return results.count("accepted"), sum(covered)
 
-    async def _held(self, node: bytes) -> bytes | None:
+    async def _find(self, node: bytes) -> bytes | None:
         """The current packet of a node, wherever it is."""
         return await (self._engine.get(node) if self.door is None else self.door.held(node))
+
+    async def _inside(self, covering: Covering, packets: Sequence[Packet]) -> list[bool]:
+        """Which packets are covered; a tombstone never is."""
+
+        def find() -> list[bool]:
+            inside = np.zeros(len(packets), dtype=np.bool_)
+            rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
+            if rows:
+                points = np.stack([packets[row].fingerprint for row in rows])
+                inside[rows] = covering.covers(points, [packets[row].action or "" for row in rows])
+            return inside.tolist()
+
+        return await _aside(len(packets), find)
 
     def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> None:
         """Keep the account of what is covered."""
@@ -324,6 +409,7 @@ class Network:
         for packet, covered in zip(packets, inside, strict=True):
             (self._uncovered.discard if covered or packet.tombstone else self._uncovered.add)(packet.node)
         self._changes += len(packets)
+        self.stored += len(packets)
         self._strays += sum(not (covered or packet.tombstone) for packet, covered in zip(packets, inside, strict=True))
         if self.pending:
             self.stirred.set()
@@ -331,3 +417,8 @@ class Network:
     def _check_release(self) -> None:
         if self.schema.release != "packets":
             raise NotGranted(f"{self.domain} releases aggregates; no question reaches the packets")
+
+
+async def _aside(amount: int, work: Callable[..., T], *inputs: object) -> T:
+    """What `work` makes of the inputs; in a thread where there is so much that others would wait for it."""
+    return work(*inputs) if amount <= _THREAD_ABOVE else await asyncio.to_thread(work, *inputs)

@@ -187,10 +187,12 @@ def _outcome(outcome: Outcome, names: OutcomeColumns, columns: Columns) -> tuple
 
 
 def _plain(outcome: Outcome, name: str, names: OutcomeColumns, columns: Columns) -> float | None:
-    """A binary outcome or a number out of one column."""
+    """A binary outcome, a level or a number out of one column."""
     if outcome.kind == "binary":
         flag = _flag(columns, name, names.map)
         return None if flag is None else float(flag)
+    if outcome.kind == "ordinal":
+        return _place(outcome, columns[name], name)
     value = _quantity(columns, name)
     if value is None or (names.unknown_above is not None and value > names.unknown_above):
         return None
@@ -198,6 +200,15 @@ def _plain(outcome: Outcome, name: str, names: OutcomeColumns, columns: Columns)
         low, high = outcome.range
         raise DocumentError(f"{value:g} is out of range; {low:g} to {high:g} {outcome.unit}", column=name)
     return value
+
+
+def _place(outcome: Outcome, text: str, name: str) -> float | None:
+    """The place of a level among the levels."""
+    if not text:
+        return None
+    if text not in outcome.levels:
+        raise DocumentError(f"{text!r:.60} is no level; {nearest(text, outcome.levels)}", column=name)
+    return float(outcome.levels.index(text))
 
 
 def _flag(columns: Columns, name: str, meanings: Mapping[str, bool]) -> bool | None:

@@ -14,14 +14,26 @@ import cbor2
 import orjson
 from aiohttp import web
 
+from regional.aggregates import AggregateNetwork
 from regional.client import EPOCH
 from regional.deposit import Rejection
 from regional.engine import NearestQuery, NearestResult
 from regional.network import Network
 from regional.packet import Packet, node_from_text
 from regional.packetcbor import split_sequence
+from regional.page import digest_of
+from regional.publication import Publication
 from registry.body import read_body
-from registry.errors import Conflict, DocumentError, KindredError, QuestionError, TooLarge, Unavailable, UnknownName
+from registry.errors import (
+    Conflict,
+    DocumentError,
+    KindredError,
+    NotGranted,
+    QuestionError,
+    TooLarge,
+    Unavailable,
+    UnknownName,
+)
 from registry.fingerprint import from_wire
 from registry.jsontext import loads
 from registry.problem import Handler, problems
@@ -55,7 +67,10 @@ def network_app(networks: Mapping[str, Network], body_s: float = BODY_S) -> web.
             web.get("/{network}/v1/packets/{node}", _get),
             web.delete("/{network}/v1/packets/{node}", _withdraw),
             web.post("/{network}/v1/nearest", _nearest),
+            web.get("/{network}/v1/atoms", _index),
+            web.get("/{network}/v1/atoms/{digest}", _atoms),
             web.get("/{network}/v1/coverage", _coverage),
+            web.get("/{network}/v1/moments", _moments),
             web.get("/{network}/v1/schema", _schema),
         ]
     )
@@ -153,8 +168,10 @@ async def _get(request: web.Request) -> web.Response:
 
 async def _withdraw(request: web.Request) -> web.Response:
     network = _network(request)
-    seq = await network.withdraw(node_from_text(request.match_info["node"]))
-    return json_response({"withdrawn": True, "seq": seq if seq < 1 << 53 else str(seq), "serial": network.serial})
+    node = node_from_text(request.match_info["node"])
+    seq = await network.withdraw(node)
+    said = {"withdrawn": True, "seq": seq if seq < 1 << 53 else str(seq), "serial": network.serial}
+    return json_response({**said, "receipt": network.receipt(node)})
 
 
 async def _nearest(request: web.Request) -> web.Response:
@@ -228,6 +245,36 @@ def _within(value: object, per: Literal["action", "all"]) -> Mapping[str, float]
     return {action: number(bound) for action, bound in value.items()}
 
 
+async def _index(request: web.Request) -> web.Response:
+    """The signed index of the newest epoch."""
+    body = _publication(request).index
+    if body is None:
+        raise Unavailable("no epoch is published at the moment; ask again")
+    response = web.Response(body=body, content_type="application/json")
+    response.etag = digest_of(body)
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+async def _atoms(request: web.Request) -> web.Response:
+    """A page or a table, by its digest; what is there once stays as it is."""
+    digest = request.match_info["digest"]
+    shown = _publication(request).shown(digest)
+    if shown is None:
+        raise UnknownName("nothing of this epoch has this digest; the index says what it has")
+    response = web.Response(body=shown.body, content_type=shown.content_type)
+    response.etag = digest
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+def _publication(request: web.Request) -> Publication:
+    network = _network(request)
+    if not isinstance(network, AggregateNetwork):
+        raise NotGranted(f"{network.domain} releases {network.schema.release}; there are no atoms")
+    return network.publication
+
+
 async def _coverage(request: web.Request) -> web.Response:
     network = _network(request)
     kept = [network] if network.door is None else network.door.shares()
@@ -237,12 +284,18 @@ async def _coverage(request: web.Request) -> web.Response:
             "home": network.home,
             "domain": network.domain,
             "published": network.serial,
-            "packets": sum(each.count for each in kept),
-            "uncovered": sum(each.uncovered for each in kept),
+            **{name: sum(each.told()[name] for each in kept) for name in ("packets", "uncovered")},
             "pending": any(each.pending for each in kept),
             "coverage": network.document,
         }
     )
+
+
+async def _moments(request: web.Request) -> web.Response:
+    network = _network(request)
+    if network.moments is None:
+        raise Unavailable(f"{network.name} has made no table of moments yet")
+    return json_response(network.moments)
 
 
 async def _schema(request: web.Request) -> web.Response:

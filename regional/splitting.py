@@ -26,14 +26,13 @@ from regional.engine import Census, Engine, PutResult
 from regional.engines.backing import end
 from regional.handover import Handover
 from regional.moving import MovableEngine
-from regional.network import Network
+from regional.network import Network, Points
 from regional.ownership import HOME, Cut, cut
 from regional.packet import Packet
 from regional.sharing import Shares
-from regional.survey import Points
 from regional.whereabouts import Place
 from registry.clock import Clock
-from registry.errors import Conflict, Corrupt, KindredError, QuestionError
+from registry.errors import Conflict, Corrupt, KindredError, NotGranted, QuestionError
 from registry.jsontext import canonical, loads
 from registry.member import MAX_SHARES, share_name
 
@@ -58,6 +57,9 @@ class Ground(Protocol):
 
     def advertise(self, network: Network) -> Coroutine[Any, Any, None]:
         """Keep a network covered, for ever."""
+
+    def tabulate(self, network: Network) -> Coroutine[Any, Any, None]:
+        """Keep the table of a network's moments, for ever."""
 
 
 class Household:
@@ -123,6 +125,8 @@ class Household:
         for number, (network, _) in enumerate(self._parts):
             if number == HOME or self._note["step"] != "copying":
                 self._advertise(network)
+            if number == HOME or self._note["epoch"]:
+                self._tabulate(network)
 
     async def move(self, name: str, to: Place) -> dict[str, Any]:
         """Begin to move the packets of the network, or of one of its shares. Raises as MovableEngine.move."""
@@ -140,6 +144,8 @@ class Household:
             if len(self._parts) != into:
                 raise Conflict(f"{self._home.name} is split into {len(self._parts)} already")
             return self.state()
+        if self._home.schema.release != "packets":
+            raise NotGranted(f"{self._home.domain} releases aggregates; the atoms of a network are made in one place")
         if self._engine.busy:
             raise Conflict(f"{self._home.name} is being moved; split it when that is done")
         census = await self._engine.census()
@@ -181,6 +187,7 @@ class Household:
         for number, place in enumerate(self._note["places"], 1):
             network, engine = self._ground.share(share_name(self._home.name, number + 1), place)
             await network.open()
+            await network.withdraw_with(self._home)
             engine.on_moved = partial(self._moved, number)
             self._parts.append((network, engine))
 
@@ -258,6 +265,8 @@ class Household:
         if not self._note["epoch"]:
             await self._home.renewed()
             await self._keep(epoch=self._home.zone_serial, until=self._ground.clock.now() + self._ground.overlap_s)
+            for network, _ in self._parts[1:]:  # not before: what two tables tell of counts twice
+                self._tabulate(network)
             log.info("%s: the shares cover what is theirs, as of %d", self._home.name, self._note["epoch"])
         while self._ground.clock.now() < self._note["until"]:  # noqa: ASYNC110 - a clock tells nobody
             await asyncio.sleep(LOOK_S)
@@ -301,6 +310,9 @@ class Household:
 
     def _advertise(self, network: Network) -> None:
         self._advertising.append(asyncio.create_task(self._ground.advertise(network)))
+
+    def _tabulate(self, network: Network) -> None:
+        self._advertising.append(asyncio.create_task(self._ground.tabulate(network)))
 
 
 class _Taking:

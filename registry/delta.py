@@ -44,9 +44,9 @@ def between(before: Zone, after: Zone) -> Delta:
         if old is not new:
             for labels, left, come in _changed(old, new):
                 owner = labels + apex
-                gone, fresh = _rendered(left), _rendered(come)
-                removed += [_record(owner, each) for each in gone if each not in fresh]
-                added += [_record(owner, each) for each in fresh if each not in gone]
+                gone, fresh = _apart(_rendered(left), _rendered(come))
+                removed += [_record(owner, each) for each in gone]
+                added += [_record(owner, each) for each in fresh]
     return Delta(before.apex, before.serial, after.serial, before.soa, after.soa, tuple(removed), tuple(added))
 
 
@@ -58,9 +58,22 @@ def _changed(old: Branch, new: Branch) -> Iterator[tuple[bytes, Node, Node]]:
             yield labels, left, come
 
 
-def _rendered(node: Node) -> dict[bytes, None]:
+def _rendered(node: Node) -> list[bytes]:
     """The records as answers carry them: most are in both versions, and need not be taken apart."""
-    return dict.fromkeys(record for each in node if each.rtype != SOA for record in each.records())
+    return [record for each in node if each.rtype != SOA for record in each.records()]
+
+
+def _apart(old: list[bytes], new: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """What of each is not in the other; no record is twice in one. Most stand where they stood."""
+    start, end = 0, min(len(old), len(new))
+    while start < end and old[start] == new[start]:
+        start += 1
+    left = end - start
+    while left and old[-1] == new[-1]:
+        del old[-1], new[-1]
+        left -= 1
+    before, after = frozenset(old[start:]), frozenset(new[start:])
+    return [each for each in old[start:] if each not in after], [each for each in new[start:] if each not in before]
 
 
 def _record(owner: bytes, rendered: bytes) -> Record:

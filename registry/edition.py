@@ -24,10 +24,12 @@ from registry.region import Region
 from registry.rendering import MAX_CELL_BYTES, Rendering
 from registry.texts import ApexText
 from registry.tree import build_tree
+from registry.versioned import Versioned
 from registry.wire import MAX_NAME, SVCB, TXT
 from registry.zone import NET, NetworkEntry, Publication, Ttls, Zone, domain_zone, network_nodes
 
 CAPACITY = 16  # records of a new cell, where they are small enough
+AT_ONCE = 1024  # regions of a tree that is built while others wait; one of more grows beside
 FULL = 32  # records of a cell beyond which it is divided, likewise
 _RECORD_HEAD = 12  # octets of owner pointer, type, class, TTL and length
 _COUNT_BYTES = 11  # octets of an action's index and count, at most
@@ -64,15 +66,18 @@ class Edition:
         """Whether it is of the same coverages, lapsed or not."""
         if held is self.networks:
             return True
-        changed = changes(self.networks, held)
-        return held.keys() == self.networks.keys() and all(
-            each.covers_as(self.networks[name]) for name, each in changed.items()
+        return len(held) == len(self.networks) and all(
+            name in self.networks and each.covers_as(self.networks[name])
+            for name, each in changes(self.networks, held).items()
         )
 
 
 def changes(before: Mapping[str, Held], held: Mapping[str, Held]) -> dict[str, Held]:
-    """Those that are not the same objects as before; whoever is as before is the same object."""
-    return {name: each for name, each in held.items() if before.get(name) is not each}
+    """Those that are not the same objects as before, in order of names; whoever is as before is the same object."""
+    names: Iterable[str] = held
+    if isinstance(before, Versioned) and isinstance(held, Versioned):
+        names = before.differing(held)
+    return {name: held[name] for name in sorted(names) if name in held and before.get(name) is not held[name]}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +132,17 @@ class Press:
         """Whether a new tree is ready to be published."""
         return self._grown is not None
 
+    def bare(self, before: Edition | None, held: Mapping[str, Held]) -> bool:
+        """Whether nothing can be published of what is held before a tree has grown that takes long."""
+        if self._grown is not None or self._stands(before):
+            return False
+        return sum(len(each.holding.coverage.regions) for each in held.values()) > AT_ONCE
+
+    def _stands(self, before: Edition | None) -> bool:
+        """Whether there is the tree of the edition `before`, to be changed in place."""
+        tree = self._tree
+        return before is not None and tree is not None and not tree.empty and before.current == self._number
+
     def next(
         self, before: Edition | None, number: Callable[[], int], held: Mapping[str, Held], serial: int, now: float
     ) -> Edition:
@@ -135,13 +151,14 @@ class Press:
         Until `published` is called it counts for nothing. Raises RegionError, ConfigError; then the next one is a
         new generation.
         """
+        stands = self._stands(before)
         tree, self._tree = self._tree, None
-        if self._grown is not None and before is not None:
+        if self._grown is not None:
             return self._turn(before, self._grown, held, serial, now)
         some = any(each.holding.coverage.regions for each in held.values())
         if before is not None and not before.recovered and not before.current and not some:
             return self._bump(before, held, serial, now, {}, 0)
-        if before is None or tree is None or tree.empty or before.current != self._number:
+        if before is None or tree is None or not stands:
             return self.build(before, number() if some else 0, held, serial, now)
         edition = self._step(before, tree, held, serial, now)
         self._tree = tree
@@ -167,11 +184,12 @@ class Press:
         self._tree, self._number = grown.tree, grown.number
         return Edition(self._zone(number, held, serial, branches), held, number, expiry, len(grown.names))
 
-    def grow(self, number: int, held: Mapping[str, Held], leaves: Sequence[CellRecord]) -> Grown:
-        """A tree over `leaves`, which are `held`, rendered as generation `number`.
+    def grow(self, number: int, held: Mapping[str, Held], leaves: Sequence[CellRecord] | None = None) -> Grown:
+        """A tree over what is `held`, rendered as generation `number`. leaves: its regions, where they are at hand.
 
         It may take long, and changes nothing here.
         """
+        leaves = self._leaves(held) if leaves is None else leaves
         capacity = self._capacity(leaves)
         cells = build_tree(leaves, capacity, capacity)
         names = Names(dict(self._rendering(number).cells(cells.items())))
@@ -206,9 +224,8 @@ class Press:
         """The tree as it is published in `names`."""
         rendering = self._rendering(number)
         actions, d = self.domain.schema.actions, self.domain.schema.dimension
-        known: dict[bytes, CellRecord] = {}
-        for leaf in self._leaves(held):
-            known[encode_cell([leaf], self._naming, number, actions)[0][:-1]] = leaf
+        leaves = self._leaves(held)
+        known = {rdata[:-1]: leaf for leaf, rdata in zip(leaves, rendering.rdatas(leaves), strict=True)}
         suffix = len(rendering.label)
         cells: dict[Address, tuple[CellRecord, ...]] = {}
         for labels, node in names.items():
@@ -253,7 +270,7 @@ class Press:
         zone = before.zone.with_branches(serial, {**come, **gone, **self._told(before, held)})
         return Edition(zone, held, before.current, expiry, cells)
 
-    def _turn(self, before: Edition, grown: Grown, held: Mapping[str, Held], serial: int, now: float) -> Edition:
+    def _turn(self, before: Edition | None, grown: Grown, held: Mapping[str, Held], serial: int, now: float) -> Edition:
         """The new tree becomes current; the old one is served until no cache can refer to it any more."""
         self._grown = None
         self._bring_up(grown.tree, held, grown.networks)
@@ -266,11 +283,12 @@ class Press:
 
     def _bring_up(self, tree: LivingTree, held: Mapping[str, Held], before: Mapping[str, Held]) -> None:
         """The tree is to show what is held; `before`: what it is known to show."""
-        for name, each in changes(before, held).items():
+        changed = changes(before, held)
+        for name, each in changed.items():
             old = before.get(name)
             if old is None or not each.covers_as(old):
                 tree.cover(self._target(name), self._leaves({name: each}))
-        if before.keys() != held.keys():
+        if len(before) != len(held) or any(name not in before for name in changed):
             targets = {self._target(name) for name in held}
             for target in tree.networks():
                 if target not in targets:

@@ -39,6 +39,7 @@ from registry.keys import verify_document
 from registry.member import Member, Members
 from registry.record import encode_cell
 from registry.schema import Schema
+from registry.versioned import Versioned
 
 MAX_AHEAD_S = 60.0  # clocks differ; a document signed further in the future is refused
 MIN_LEASE_S = 1.0
@@ -81,8 +82,8 @@ class Enrolment:
         self.origin = origin
         self._lock = Lock()
         self._entries = journal.entries()
-        self._holdings: dict[str, Holding] = {}
         self._withheld: dict[str, str] = {}
+        holdings: dict[str, Holding] = {}
         for member in members:
             if member.name in self.members:
                 raise ConfigError(f"two networks are enrolled as {member.name!r}; one of them needs another name")
@@ -93,7 +94,10 @@ class Enrolment:
             self.members[member.name] = member
         for name, entry in self._entries.items():
             with suppress(UnknownName):
-                self._take_up(self.member(name), entry)
+                taken_up = self._taken_up(self.member(name), entry)
+                if taken_up is not None:
+                    holdings[name] = taken_up
+        self._holdings = Versioned(holdings)  # replaced, never changed: readers do not wait for a writer's disk
 
     def member(self, name: str) -> Member:
         """A member, or a share of one. Raises UnknownName."""
@@ -118,13 +122,13 @@ class Enrolment:
         return self._holdings.get(name)
 
     @property
-    def held(self) -> Mapping[str, Holding]:
+    def held(self) -> Versioned[str, Holding]:
         """What each network of any domain holds: the same mapping as long as nothing of it has changed."""
         return self._holdings
 
     def holdings(self, domain: str) -> dict[str, Holding]:
         """What each network of the domain holds, in order of names."""
-        holdings = self._holdings  # replaced, never changed: readers do not wait for a writer's disk
+        holdings = self._holdings
         return {name: holdings[name] for name in sorted(holdings) if self.members[name].domain == domain}
 
     def withheld(self, name: str) -> str | None:
@@ -164,7 +168,7 @@ class Enrolment:
             self._journal.put(name, entry)
             self._entries[name] = entry
             held = self._leased(coverage, signed["sig"], coverage.issued, coverage.lease_s, received)
-            self._holdings = {**self._holdings, name: held}
+            self._holdings = self._holdings.changed({name: held})
             self._withheld.pop(name, None)
         return coverage.serial
 
@@ -193,7 +197,7 @@ class Enrolment:
             self._entries[name] = entry
             leased = self._leased(held.coverage, held.sig, renewal.issued, renewal.lease_s, received)
             renewed = replace(leased, renewal_sig=signed["sig"])
-            self._holdings = {**self._holdings, name: renewed}
+            self._holdings = self._holdings.changed({name: renewed})
             return renewed
 
     def _check_grant(self, member: Member, stated: Coverage | Renewal) -> None:
@@ -255,12 +259,12 @@ class Enrolment:
         left = until - self._clock.now()
         return Holding(coverage, sig, issued, lease_s, until, self._clock.monotonic() + left)
 
-    def _take_up(self, member: Member, entry: Entry) -> None:
-        """Hold what the journal has of `member`: flagged where it would not be accepted today, if it fits at all."""
+    def _taken_up(self, member: Member, entry: Entry) -> Holding | None:
+        """What the journal has of `member`, flagged where it would not be accepted today; None where it is unfit."""
         document, domain = entry.coverage, self.domains[member.domain]
         if document["domain"] != domain.name or document["space"] != domain.schema.space.hex():
             self._withhold(member, "it is of another domain or space")
-            return
+            return None
         try:
             coverage = Coverage.from_document(document, domain.schema.dimension)
         except KindredError as error:
@@ -270,7 +274,7 @@ class Enrolment:
             self._check_geometry(member, served)
         except RegionError as error:
             self._withhold(member, f"it cannot be published: {error}")
-            return
+            return None
         held = self._leased(served, document["sig"], coverage.issued, coverage.lease_s, entry.received)
         if entry.renewal is not None:
             renewal = Renewal.from_document(entry.renewal)
@@ -285,7 +289,7 @@ class Enrolment:
         except KindredError as error:
             log.warning("network %s: its coverage is flagged lapsed until a new one comes: %s", member.name, error)
             held = replace(held, vouched=False)
-        self._holdings[member.name] = held
+        return held
 
     def _withhold(self, member: Member, reason: str) -> None:
         log.warning("network %s: its coverage is not published until a new one comes: %s", member.name, reason)

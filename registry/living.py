@@ -19,8 +19,8 @@ import numpy as np
 from registry.cell import MAX_DEPTH, Address, CellRecord
 from registry.errors import RegionError
 from registry.placing import Places
-from registry.region import Region, Vector
-from registry.summary import contains, extent, joined, recounted, renewed, widened
+from registry.region import Region
+from registry.summary import Faces, contains, extent, joined, recounted, renewed, widened
 from registry.tree import build_tree
 
 LEAVING = "~"  # the id of what is leaving; no network's region may have it
@@ -66,7 +66,8 @@ class LivingTree:
         self.cells: Cells = dict(cells)
         self._room = room
         self._overlap_s = overlap_s
-        self._totals: dict[Address, Mapping[str, int]] = {}
+        self._totals: dict[Address, dict[str, int]] = {}  # of what is in a cell and below
+        self._moved: dict[Address, dict[str, int]] = {}  # what they lack, until cells are settled
         self._live: dict[str, dict[str, Address]] = {}
         self._leaving: dict[tuple[Address, str], _Leaving] = {}
         self._retired: dict[Address, float | None] = {}
@@ -76,7 +77,7 @@ class LivingTree:
         self._touched: dict[Address, list[CellRecord]] = {}  # with what is new in them
         self._thinned: set[Address] = set()
         self._last: dict[Address, tuple[CellRecord, ...]] = {}  # of cells that have become empty
-        self._extents: dict[int, tuple[Vector, Vector]] = {}  # while cells are settled
+        self._extents: dict[int, Faces] = {}  # while cells are settled
         self._take_over()
         self._built = sum(map(len, self._live.values()))
         self._came_and_went = 0
@@ -193,22 +194,33 @@ class LivingTree:
     def _put(self, address: Address, records: tuple[CellRecord, ...]) -> None:
         self._changed.setdefault(address, self.cells[address])
         self.cells[address] = records
-        self._places.forget(address)
         self._touched.setdefault(address, [])
 
     def _swap(self, address: Address, old: CellRecord, new: CellRecord, same: bool) -> None:
         """Put `new` in the place of `old`. same: nothing of it shows."""
-        records = tuple(new if record is old else record for record in self.cells[address])
+        records = tuple([new if record is old else record for record in self.cells[address]])
         if same:
             self.cells[address] = records
             return
         self._put(address, records)
         self._touched[address].append(new)
+        if new.child is not None:
+            self._places.moved(address, new.child, new.region, self._extent(new.region))
+            return
+        self._count(address, old, -1)
+        self._count(address, new, 1)
+
+    def _count(self, address: Address, record: CellRecord, sign: int) -> None:
+        """A leaf record came (1) or went (-1)."""
+        moved = self._moved.setdefault(address, {})
+        for action, n in record.region.counts.items():
+            moved[action] = moved.get(action, 0) + sign * n
 
     def _insert(self, record: CellRecord) -> Address:
         """Put a new region into the cell where it fits best; returns which."""
         address: Address = ()
-        while (found := self._places.best(address, self.cells[address], record.region)) is not None:
+        faces = extent(record.region)
+        while (found := self._places.best(address, self.cells[address], record.region, faces)) is not None:
             children, child = found
             full = len(self.cells[child]) >= self._room.records and self._is_leaf(child)
             if full and children <= min(self._room.pointers, self._room.records - 4):
@@ -216,6 +228,8 @@ class LivingTree:
             address = child
         self._put(address, (*self.cells[address], record))
         self._touched[address].append(record)
+        self._extents[id(record.region)] = faces
+        self._count(address, record, 1)
         self._live[owner(record)][record.region.id] = address
         self._came_and_went += 1
         return address
@@ -233,14 +247,21 @@ class LivingTree:
         regions = [record.region] if before is None else [before.record.region, record.region]
         leaving = replace(record, region=joined(regions, LEAVING))
         gone = (record,) if before is None else (record, before.record)
-        kept = tuple(each for each in self.cells[address] if not any(each is other for other in gone))
+        kept = [each for each in self.cells[address] if not any(each is other for other in gone)]
         self._put(address, (*kept, leaving))
+        for each in gone:
+            self._count(address, each, -1)
+        self._count(address, leaving, 1)
         self._leaving[address, network] = _Leaving(leaving)
         self._came_and_went += 1
 
     def _remove(self, address: Address, record: CellRecord) -> None:
         before = self.cells[address]
         self._put(address, tuple(each for each in before if each is not record))
+        if record.child is None:
+            self._count(address, record, -1)
+        else:
+            self._places.forget(address)
         self._thinned.add(address)
         if not self.cells[address]:
             self._last[address] = before
@@ -272,8 +293,9 @@ class LivingTree:
             else:
                 new = [record for record in renamed if record.child is not None]
                 self._put(address, (*pointers, *renamed))
+                self._places.forget(address)
                 self._touched[address] += new
-        for found in sorted(below, key=len, reverse=True):
+        for found in sorted(filter(None, below), key=len, reverse=True):
             self._total(place(found))
 
     def _move(self, records: Iterable[CellRecord], old: Address, new: Address) -> None:
@@ -296,7 +318,7 @@ class LivingTree:
             for address in by_depth[depth]:
                 self._settle_above(address)
                 by_depth[depth - 1][address[:-1]] = None
-        self._total(())
+        self._settle_total(())
         self._touched.clear()
         self._thinned.clear()
         self._last.clear()
@@ -306,29 +328,43 @@ class LivingTree:
         above = address[:-1]
         pointer = next(record for record in self.cells[above] if record.child == address)
         records = self.cells[address]
+        moved = self._settle_total(address)
         if not records:
             self._retire(address, above, pointer)
             return
-        true = self._total(address)
+        true = self._totals[address]
         lapsed = any(record.lapsed for record in records)
-        new = self._touched.get(address, [])
-        holds = all(contains(pointer.region, each.region, self._extent(each.region)) for each in new)
+        new = [(each.region, self._extent(each.region)) for each in self._touched.get(address, ())]
         region = pointer.region
-        if not holds:
-            region = widened(region, [each.region for each in new], true)
+        if not all(contains(region, each, faces) for each, faces in new):
+            region = widened(region, new, true)
         elif address in self._thinned:
             region = renewed(region, [record.region for record in records], true)
-        elif (counts := recounted(region, true)) is not region.counts:
+        elif moved and (counts := recounted(region, true)) is not region.counts:
             region = replace(region, counts=counts)
         if region is pointer.region and lapsed == pointer.lapsed:
             # A bound above need not contain this one, only what is in it.
-            self._touched.setdefault(above, []).extend(new)
+            self._touched.setdefault(above, []).extend(self._touched.get(address, ()))
             return
         self._swap(above, pointer, CellRecord(region, child=address, lapsed=lapsed), same=False)
         if address in self._thinned and region is not pointer.region:
             self._thinned.add(above)
 
-    def _extent(self, region: Region) -> tuple[Vector, Vector]:
+    def _settle_total(self, address: Address) -> bool:
+        """Bring the cell's count up to date, and tell the cell above; whether it has changed."""
+        moved = {action: n for action, n in self._moved.pop(address, {}).items() if n}
+        if not moved:
+            return False
+        total = self._totals[address]
+        above = self._moved.setdefault(address[:-1], {}) if address else {}
+        for action, n in moved.items():
+            above[action] = above.get(action, 0) + n
+            total[action] = total.get(action, 0) + n
+            if not total[action]:
+                del total[action]
+        return True
+
+    def _extent(self, region: Region) -> Faces:
         """The region's faces, worked out once for all cells above it."""
         known = self._extents.get(id(region))
         if known is None:
@@ -342,14 +378,13 @@ class LivingTree:
         self._retired[address] = None
         self._remove(above, pointer)
 
-    def _total(self, address: Address) -> Mapping[str, int]:
-        """Count anew what is in the cell and below."""
+    def _total(self, address: Address) -> None:
+        """Count what is in the cell and below."""
         total: dict[str, int] = {}
         for record in self.cells[address]:
             for action, n in (record.region.counts if record.child is None else self._totals[record.child]).items():
                 total[action] = total.get(action, 0) + n
         self._totals[address] = total
-        return total
 
 
 def owner(record: CellRecord) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from registry.clock import Clock
@@ -20,10 +20,12 @@ from registry.wire import AA, HEADER, IN, NOTAUTH, NOTIFY, OPCODE_MASK, QR, QUES
 from registry.zone import Zone
 
 MAX_OPEN = 64  # sockets at a time
+MISSES = 2  # one datagram may be lost
 
 _HEADER = struct.Struct("!HHHHHH")
 _TYPE_CLASS = struct.Struct("!HH")
 
+_ANSWERED = "it answered"
 _RCODES = {**RCODES, NOTAUTH: "NOTAUTH"}  # NOTAUTH: the secondary has no such zone
 
 _log = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class NotifyTimes:
 class Notifier:
     """Tells every secondary of every new serial; the newest of a zone takes the place of what is still on its way.
 
-    zone: by its apex, as it is published. troubles: what the last answer, or its lack, was, where it was not good.
+    zone: by its apex, as it is published. troubles: by secondary and apex, what the last answer, or its lack, was,
+    where it was not good `MISSES` times in a row, whatever was published meanwhile.
     """
 
     def __init__(
@@ -59,12 +62,16 @@ class Notifier:
         zone: Callable[[str], Zone | None],
         clock: Clock,
         times: NotifyTimes | None = None,
+        optional: Collection[str] = (),
     ) -> None:
+        """optional: zones that a secondary need not have, as the catalog: that it refuses them is no trouble."""
         self.troubles: dict[tuple[str, str], str] = {}
+        self._missed: dict[tuple[str, str], int] = {}
         self._secondaries = tuple(secondaries)
         self._zone = zone
         self._clock = clock
         self._times = times or NotifyTimes()
+        self._optional = frozenset(optional)
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._open = asyncio.Semaphore(MAX_OPEN)
 
@@ -77,6 +84,10 @@ class Notifier:
                     before.cancel()
                 self._tasks[key] = asyncio.create_task(self._insist(secondary, apex))
 
+    def unheard(self) -> dict[str, str]:
+        """`troubles` for people to read: which zone at which secondary, and why."""
+        return {f"{apex} at {name}": trouble for (name, apex), trouble in self.troubles.items()}
+
     async def close(self) -> None:
         """Tell no more."""
         tasks = list(self._tasks.values())
@@ -86,24 +97,31 @@ class Notifier:
 
     async def _insist(self, secondary: Secondary, apex: str) -> None:
         wait_s = self._times.first_s
-        trouble = "no answer"
         for _ in range(self._times.tries):
             zone = self._zone(apex)
             if zone is None:
                 return
             async with self._open:
                 trouble = await self._told(secondary, zone, wait_s)
+            if apex not in self._optional or not trouble.startswith(_ANSWERED):
+                self._note((secondary.name, apex), trouble)
             if not trouble:
-                break
+                return
             wait_s *= 2
-        known = self.troubles.pop((secondary.name, apex), "")
+
+    def _note(self, key: tuple[str, str], trouble: str) -> None:
+        """What came of one attempt; into the log where that is new."""
+        missed = self._missed[key] = self._missed.get(key, 0) + 1 if trouble else 0
+        known = self.troubles.get(key, "")
+        if trouble == known or 0 < missed < MISSES:
+            return
+        name, apex = key
         if trouble:
-            self.troubles[secondary.name, apex] = trouble
-        if trouble != known:
-            _log.log(
-                logging.WARNING if trouble else logging.INFO,
-                "NOTIFY of %s to %s: %s", apex, secondary.name, trouble or "heard again",
-            )  # fmt: skip
+            self.troubles[key] = trouble
+            _log.warning("NOTIFY of %s to %s: %s", apex, name, trouble)
+        else:
+            del self.troubles[key]
+            _log.info("NOTIFY of %s to %s: heard again", apex, name)
 
     async def _told(self, secondary: Secondary, zone: Zone, wait_s: float) -> str:
         """What is wrong with the answer, "" where nothing is. Takes wait_s where there is no good one."""
@@ -134,12 +152,13 @@ class Notifier:
         flags = int.from_bytes(answer[2:4], "big")
         if int.from_bytes(answer[:2], "big") != ident or not flags & QR or flags & OPCODE_MASK != NOTIFY:
             return "an answer to something else"
+        rcode = flags & 0xF
+        said = f"{_ANSWERED} {_RCODES.get(rcode, f'RCODE{rcode}')}" if rcode else ""
         try:
             open_answer(answer, key, mac, self._clock.now)
         except SignatureError as error:
-            return error.detail
-        rcode = flags & 0xF
-        return f"it answered {_RCODES.get(rcode, f'RCODE{rcode}')}" if rcode else ""
+            return f"{said}: {error.detail}" if said else error.detail
+        return said
 
 
 class _Answers(asyncio.DatagramProtocol):

@@ -12,6 +12,7 @@ two publications are at least in two different seconds (but for a wall clock tha
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from registry.errors import KindredError, Unavailable
 from registry.history import History
 from registry.holding import Holding
 from registry.journal import Journal
+from registry.versioned import Versioned
 from registry.zone import Ttls, Zone, ZoneSet, origin_zone
 
 log = logging.getLogger(__name__)
@@ -65,8 +67,9 @@ class _Shelf:
     not_before: float = 0.0
     failure: str | None = None
     growing: asyncio.Task[None] | None = None
-    held: Mapping[str, Held] = field(default_factory=dict)
-    holdings: Mapping[str, Holding] = field(default_factory=dict)  # of all domains, when that was so
+    bare: bool = False  # nothing new can be published of it before that is done
+    held: Versioned[str, Held] = field(default_factory=lambda: Versioned({}))
+    holdings: Versioned[str, Holding] = field(default_factory=lambda: Versioned({}))  # of all domains, when so
     seen_at: float = float("inf")  # by the wall clock
     lapse_at: float = float("inf")  # the first of them, by the wall clock
     lapse_monotonic: float = float("inf")
@@ -218,7 +221,7 @@ class Publisher:
         await self._publish([name for name, wait in waits.items() if wait <= 0], now)
         return 0.0
 
-    def _held(self, domain: str) -> Mapping[str, Held]:
+    def _held(self, domain: str) -> Versioned[str, Held]:
         """What each network of the domain holds now: the same objects as before for those that are as before."""
         shelf, holdings = self._shelves[domain], self._enrolment.held
         now, monotonic = self._clock.now(), self._clock.monotonic()
@@ -226,12 +229,11 @@ class Publisher:
         if timely and holdings is shelf.holdings:
             return shelf.held
         if timely and len(holdings) >= len(shelf.holdings):  # nobody is ever taken out while the registry runs
-            known = shelf.holdings
-            differing = {name: each for name, each in holdings.items() if known.get(name) is not each}
-            changed = {name: each for name, each in differing.items() if self._enrolment.member(name).domain == domain}
+            differing = shelf.holdings.differing(holdings)
+            changed = {name: holdings[name] for name in differing if self._enrolment.member(name).domain == domain}
         else:
             changed = self._enrolment.holdings(domain)
-            shelf.held = {name: held for name, held in shelf.held.items() if name in changed}
+            shelf.held = Versioned({name: held for name, held in shelf.held.items() if name in changed})
             shelf.lapse_at = shelf.lapse_monotonic = float("inf")
         come: dict[str, Held] = {}
         for name, holding in changed.items():
@@ -244,11 +246,13 @@ class Publisher:
                 shelf.lapse_monotonic = min(shelf.lapse_monotonic, holding.until_monotonic)
         shelf.holdings, shelf.seen_at = holdings, now
         if come:
-            shelf.held = {**shelf.held, **come}
+            shelf.held = shelf.held.changed(come)
         return shelf.held
 
     def _wait(self, shelf: _Shelf, held: Mapping[str, Held], now: float) -> float:
-        """Seconds until the domain is to be published; endless where nothing has changed."""
+        """Seconds until the domain is to be published; endless where nothing has changed, or its tree has to grow."""
+        if shelf.bare:
+            return float("inf")
         if shelf.edition is not None and shelf.edition.shows(held):
             shelf.changed_at = None
             if shelf.failure is None:
@@ -276,23 +280,24 @@ class Publisher:
     async def _publish(self, due: Sequence[str], now: float) -> None:
         """A new edition of every domain, then swap all zones at once.
 
-        The serial is taken first, and what is held is read after it, so that the serial claims nothing too new. A
+        The serial is taken first, and what is held is read after it, so that the serial claims nothing too new. It
+        is written to the disk while the editions are made; nothing of it is shown or told before it is there. A
         domain that fails keeps its edition and its serial, so that its age shows.
         """
-        try:
-            serial = await asyncio.to_thread(self._journal.next_serial, int(self._clock.now()))
-        except KindredError as error:
-            log.error("nothing can be published: %s", error)
-            self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
-            return
-        self._serial = serial
+        serial = max(int(self._clock.now()), self._serial + 1)
+        keeping = asyncio.create_task(asyncio.to_thread(self._journal.next_serial, serial))
         editions: dict[str, Edition] = {}
         failures: dict[str, str] = {}
         for name, shelf in self._shelves.items():
-            if shelf.failure is not None and name not in due:
+            if shelf.bare or (shelf.failure is not None and name not in due):
+                continue
+            held = self._held(name)
+            if shelf.press.bare(shelf.edition, held):
+                shelf.bare = True
+                shelf.growing = asyncio.create_task(self._grow(name, shelf, held))
                 continue
             try:
-                editions[name] = await asyncio.to_thread(self._next, shelf, self._held(name), serial, now)
+                editions[name] = await asyncio.to_thread(self._next, shelf, held, serial, now)
             except KindredError as error:
                 log.error("%s: not published: %s", name, error)
                 failures[name] = error.detail
@@ -308,12 +313,15 @@ class Publisher:
         steps = [(self._known.get(zone.apex), zone) for zone in zones]
         steps = [(old, zone) for old, zone in steps if old is not zone]
         try:
+            self._serial = await keeping
             await asyncio.to_thread(self.history.append, steps)  # nobody sees what is not on the disk
         except KindredError as error:
             log.error("nothing can be published: %s", error)
             self._turn({}, dict.fromkeys(self._shelves, error.detail), now)
             return
-        self._zones, self._known = ZoneSet(zones), {zone.apex: zone for zone in zones}
+        self._known = {zone.apex: zone for zone in zones}
+        apexes = (Naming(name, self._enrolment.origin).apex for name in self._shelves)
+        self._zones = ZoneSet(zones, (apex for apex in apexes if apex not in self._known))
         self._turn(editions, failures, now)
         for tell in self.on_published:
             tell([zone.apex for _, zone in steps])
@@ -333,14 +341,26 @@ class Publisher:
             idle = shelf.growing is None or shelf.growing.done()
             if shelf.edition is not None and not shelf.edition.expiry and shelf.press.worn and idle:
                 leaves = await asyncio.to_thread(shelf.press.leaves)
-                shelf.growing = asyncio.create_task(self._grow(name, shelf.press, shelf.edition.networks, leaves))
+                shelf.growing = asyncio.create_task(self._grow(name, shelf, shelf.edition.networks, leaves))
 
-    async def _grow(self, name: str, press: Press, held: Mapping[str, Held], leaves: Sequence[CellRecord]) -> None:
+    async def _grow(
+        self, name: str, shelf: _Shelf, held: Mapping[str, Held], leaves: Sequence[CellRecord] | None = None
+    ) -> None:
+        """A tree of what is `held`, beside the one there is, if there is one."""
+        failure = ""
         try:
             number = await asyncio.to_thread(self._journal.next_generation, name)
-            press.plant(await asyncio.to_thread(press.grow, number, held, leaves))
+            shelf.press.plant(await asyncio.to_thread(shelf.press.grow, number, held, leaves))
         except KindredError as error:
             log.error("%s: no new tree: %s", name, error)
+            failure = error.detail
+        except Exception as error:  # whatever it is, the other domains go on
+            log.exception("%s: no new tree", name)
+            failure = f"unforeseen {type(error).__name__}"
+        if shelf.bare:
+            shelf.bare = False
+            if failure:
+                self._turn({}, {name: failure}, self._clock.monotonic())
         self.wake()
 
     def _next(self, shelf: _Shelf, held: Mapping[str, Held], serial: int, now: float) -> Edition:
@@ -351,7 +371,10 @@ class Publisher:
         """Take over the new editions, and tell those who wait."""
         for name, shelf in self._shelves.items():
             if name in editions:
+                anew = shelf.edition is None or editions[name].current != shelf.edition.current
                 shelf.edition, shelf.failure, shelf.changed_at = editions[name], None, None
+                if anew:  # what lasts is kept out of the garbage collector's rounds, which would stop all for long
+                    gc.freeze()
                 shelf.press.published(self._clock.monotonic())
             elif name in failures:
                 shelf.failure, shelf.not_before = failures[name], now + self._times.retry_s

@@ -10,11 +10,11 @@ from registry.cell import MAX_RECORDS, Address, CellRecord, Naming
 from registry.errors import RegionError
 from registry.names import Branch, Node
 from registry.record import cell_labels, encode_cell
-from registry.rrset import rrset
+from registry.rrset import rendered, together
 from registry.wire import SVCB, name_to_wire
 
 MAX_CELL_BYTES = 16 * 1024
-_TOGETHER = 256  # cells encoded at a time
+_TOGETHER = 256  # cells, or records, encoded at a time
 
 Shown = tuple[CellRecord, ...] | None  # None: there is no such cell
 
@@ -45,6 +45,12 @@ class Rendering:
             for address, records in some:
                 yield self.labels(address), self._node(address, list(islice(encoded, len(records))))
 
+    def rdatas(self, records: Iterable[CellRecord]) -> Iterator[bytes]:
+        """The RDATA of each record."""
+        waiting = iter(records)
+        while some := list(islice(waiting, _TOGETHER)):
+            yield from encode_cell(some, self.naming, self.generation, self.actions)
+
     def changed(
         self, names: Branch, changes: Iterable[tuple[Address, Shown, Shown]]
     ) -> Iterator[tuple[bytes, Node | None]]:
@@ -54,23 +60,23 @@ class Rendering:
         for _, shown, _, labels in some:
             if shown:
                 [served] = names[labels]
-                known.update(zip(map(id, shown), (rdata for _, rdata in served.rdatas()), strict=True))
+                known.update(zip(map(id, shown), served.records(), strict=True))
         new = {id(record): record for _, _, now, _ in some for record in now or () if id(record) not in known}
         known.update(zip(new, self._encode(list(new.values())), strict=True))
         for address, _, now, labels in some:
             yield labels, None if now is None else self._node(address, [known[id(record)] for record in now])
 
-    def _encode(self, records: Sequence[CellRecord]) -> tuple[bytes, ...]:
-        return encode_cell(records, self.naming, self.generation, self.actions)
+    def _encode(self, records: Sequence[CellRecord]) -> list[bytes]:
+        return rendered(SVCB, self.ttl, encode_cell(records, self.naming, self.generation, self.actions))
 
-    def _node(self, address: Address, rdatas: Sequence[bytes]) -> Node:
-        rendered = rrset(SVCB, self.ttl, rdatas)
-        if len(rdatas) > MAX_RECORDS or len(rendered.wire) > MAX_CELL_BYTES:
+    def _node(self, address: Address, records: Sequence[bytes]) -> Node:
+        node = together(SVCB, records)
+        if node.n > MAX_RECORDS or len(node.wire) > MAX_CELL_BYTES:
             raise RegionError(
-                f"the cell {self.naming.cell(self.generation, address)} has {len(rdatas)} records in "
-                f"{len(rendered.wire)} octets; at most {MAX_RECORDS} in {MAX_CELL_BYTES} are served: split it"
+                f"the cell {self.naming.cell(self.generation, address)} has {node.n} records in "
+                f"{len(node.wire)} octets; at most {MAX_RECORDS} in {MAX_CELL_BYTES} are served: split it"
             )
-        if len(set(rdatas)) != len(rdatas):
+        if len(set(records)) != node.n:
             name = self.naming.cell(self.generation, address)
             raise RegionError(f"the cell {name} has two equal records; region ids must differ")
-        return (rendered,) if rdatas else ()
+        return (node,) if records else ()

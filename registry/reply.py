@@ -34,9 +34,10 @@ async def healthz(_request: web.Request) -> web.Response:
     return json_response({"status": "ok"})
 
 
-def readiness(waiting: object) -> web.Response:
-    """Ready, or 503 and what is waited for."""
-    return json_response({"status": "waiting" if waiting else "ready", "waiting": waiting}, 503 if waiting else 200)
+def readiness(waiting: object, warnings: Mapping[str, str] | None = None) -> web.Response:
+    """Ready, or 503 and what is waited for. warnings: what is not well and keeps nobody from asking."""
+    document = {"status": "waiting" if waiting else "ready", "waiting": waiting}
+    return json_response({**document, "warnings": warnings} if warnings else document, 503 if waiting else 200)
 
 
 def _problem(document: Mapping[str, object], status: int, headers: Mapping[str, str] | None) -> web.Response:

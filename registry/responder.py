@@ -35,6 +35,7 @@ from registry.wire import (
     QR,
     RD,
     REFUSED,
+    SERVFAIL,
     TC,
     A,
     name_to_wire,
@@ -267,7 +268,8 @@ def _answer(zones: ZoneSet, name: bytes, offsets: list[int], qtype: int, qclass:
         first = 1 if qtype == DS else 0  # a delegated name's DS is the parent's (RFC 4035 section 3.1.4.1)
         for offset in offsets[first:depth]:
             if name[offset - HEADER : start] in zone.cuts:
-                return _referral(zone, name[offset - HEADER : start], offset)
+                pending = name[offset - HEADER :] in zones.pending
+                return (SERVFAIL, (0, 0, 0), b"") if pending else _referral(zone, name[offset - HEADER : start], offset)
     node = zone.find(name[:start], name[offsets[depth - 1] - HEADER : start] if depth else b"")
     if node is None:
         return AA | NXDOMAIN, (0, 1, 0), _pointer(apex) + zone.negative

@@ -22,13 +22,14 @@ class RRset(NamedTuple):
     n: int
     wire: bytes
 
-    def records(self) -> Iterator[bytes]:
+    def records(self) -> list[bytes]:
         """Each record as in `wire`."""
-        wire, start = self.wire, 0
+        wire, start, found = self.wire, 0, []
         while start < len(wire):
             end = start + _HEAD + (wire[start + _HEAD - 2] << 8 | wire[start + _HEAD - 1])
-            yield wire[start:end]
+            found.append(wire[start:end])
             start = end
+        return found
 
     def rdatas(self) -> Iterator[tuple[int, bytes]]:
         """TTL and RDATA of each record."""
@@ -48,10 +49,19 @@ def fixed(rtype: int, ttl: int, rdata: bytes) -> bytes:
     return _FIXED.pack(rtype, IN, ttl, len(rdata)) + rdata
 
 
+def rendered(rtype: int, ttl: int, rdatas: Iterable[bytes]) -> list[bytes]:
+    """Records as in `RRset.wire`. ttl: seconds."""
+    return [QUESTION_POINTER + fixed(rtype, ttl, rdata) for rdata in rdatas]
+
+
+def together(rtype: int, records: Sequence[bytes]) -> RRset:
+    """The RRset of `rendered` records."""
+    return RRset(rtype, len(records), b"".join(records))
+
+
 def rrset(rtype: int, ttl: int, rdatas: Iterable[bytes]) -> RRset:
     """Render an RRset. ttl: seconds."""
-    records = [QUESTION_POINTER + fixed(rtype, ttl, rdata) for rdata in rdatas]
-    return RRset(rtype, len(records), b"".join(records))
+    return together(rtype, rendered(rtype, ttl, rdatas))
 
 
 def soa_rdata(host: str, mailbox: str, numbers: tuple[int, int, int, int, int]) -> bytes:

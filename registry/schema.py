@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,9 @@ from registry.kinds import AnyKind
 from registry.yamltext import Path_, YamlText, nearest, read_yaml, validate
 
 MAX_DIMENSION = 128
+MAX_ADJUSTED = 8  # axes of the features that are adjusted for
 SPACE_VERSION = 1
+MIN_AGGREGATED = 5  # persons; sums over fewer tell of each
 
 UNIT_SECONDS: Mapping[str, float] = {
     "seconds": 1.0,
@@ -33,13 +35,18 @@ _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 _Action = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]{0,47}$")]
 
 
+OutcomeKind = Literal["binary", "number", "duration", "ordinal"]
+
+
 class _OutcomePart(Part):
-    kind: Literal["binary", "number", "duration"]
+    kind: OutcomeKind
     label: Text
     unit: Text | None = None
     better: Literal["higher", "lower"] | None = None
     horizon: Annotated[Seconds | None, Field()] = None
     range: Range | None = None
+    levels: Annotated[list[Text] | None, Field(min_length=2, max_length=32)] = None
+    entry: Text | None = None
 
 
 class _SchemaPart(Part):
@@ -52,6 +59,7 @@ class _SchemaPart(Part):
     bandwidth_floor: Annotated[float, Field(gt=0, le=1000)]
     actions: Annotated[dict[_Action, Text], Field(max_length=64, default_factory=dict)]
     features: Annotated[dict[_Name, AnyKind], Field(min_length=1, max_length=200)]
+    adjust_for: Annotated[list[Text], Field(max_length=MAX_ADJUSTED, default_factory=list)]
     outcomes: Annotated[dict[_Name, _OutcomePart], Field(min_length=1, max_length=16)]
     table: Table | None = None
 
@@ -62,15 +70,19 @@ class Outcome:
 
     unit: of a number or a duration. horizon_s: when after the action it is known; a binary outcome whose horizon has
     not passed is unknown, not 0. better: which direction is, None where that is nobody's to say. range: of a number.
+    levels: of an ordinal, the lowest first; its values are their places, from 0 on. entry: of a duration, the outcome
+    (a number in the same unit) that says when the node came under observation: before, nobody saw its event.
     """
 
     name: str
-    kind: Literal["binary", "number", "duration"]
+    kind: OutcomeKind
     label: str
     unit: str | None
     better: Literal["higher", "lower"] | None
     horizon_s: float | None
     range: tuple[float, float] | None
+    levels: tuple[str, ...] = ()
+    entry: str | None = None
 
     @property
     def unit_s(self) -> float:
@@ -83,6 +95,7 @@ class Schema:
     """One domain's schema. space and digest: 32 bytes each; equal in every member of the domain, or refused.
 
     space: SHA-256 over the canonical JSON of all that encodes. digest: over the whole document but `table`.
+    adjust_for: names of features, and adjusted: (p,) their axes in the fingerprint, p <= 8.
     after_action: features that are known only after the action, name -> label; refused in a situation.
     document: the schema as plain JSON, for those who fetch it.
     """
@@ -94,6 +107,8 @@ class Schema:
     release: Literal["packets", "aggregates"]
     min_cohort: int
     features: tuple[Feature, ...]
+    adjust_for: tuple[str, ...]
+    adjusted: tuple[int, ...]
     after_action: Mapping[str, str]
     actions: tuple[str, ...]
     action_labels: Mapping[str, str]
@@ -132,11 +147,23 @@ class Schema:
             release=part.release,
             min_cohort=part.min_cohort,
             features=features,
+            adjust_for=tuple(part.adjust_for),
+            adjusted=_axes(features, part.adjust_for),
             after_action={name: kind.label for name, kind in part.features.items() if not kind.before_action},
             actions=tuple(part.actions),
             action_labels=dict(part.actions),
             outcomes={
-                name: Outcome(name, each.kind, each.label, each.unit, each.better, each.horizon, each.range)
+                name: Outcome(
+                    name,
+                    each.kind,
+                    each.label,
+                    each.unit,
+                    each.better,
+                    each.horizon,
+                    each.range if each.levels is None else (0.0, len(each.levels) - 1.0),
+                    tuple(each.levels or ()),
+                    each.entry,
+                )
                 for name, each in part.outcomes.items()
             },
             bandwidth_floor=part.bandwidth_floor,
@@ -150,6 +177,8 @@ class Schema:
 
 def _problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
     """What is wrong between the parts."""
+    if part.release == "aggregates" and part.min_cohort < MIN_AGGREGATED:
+        yield ("min_cohort",), f"where aggregates are released it is {MIN_AGGREGATED} at least; medicine takes 11"
     dimension = 0
     for name, kind in part.features.items():
         if not kind.before_action:
@@ -162,6 +191,13 @@ def _problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
         yield ("features",), "every feature is after the action; at least one must come before it"
     if dimension > MAX_DIMENSION:
         yield ("features",), f"{dimension} dimensions, at most {MAX_DIMENSION}; group the values of large categories"
+    yield from _adjustment_problems(part)
+    yield from _outcome_problems(part)
+    if part.table is not None:
+        yield from _table_problems(part, part.table)
+
+
+def _outcome_problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
     for name, outcome in part.outcomes.items():
         if outcome.kind == "duration" and outcome.unit not in UNIT_SECONDS:
             yield ("outcomes", name), f"a duration's unit is one of {', '.join(UNIT_SECONDS)}"
@@ -169,8 +205,44 @@ def _problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
             yield ("outcomes", name), "a number needs a unit"
         if outcome.range is not None and (outcome.kind != "number" or outcome.range[0] >= outcome.range[1]):
             yield ("outcomes", name, "range"), "only a number has a range, its lower end first"
-    if part.table is not None:
-        yield from _table_problems(part, part.table)
+        if (outcome.levels is not None) != (outcome.kind == "ordinal"):
+            yield ("outcomes", name, "levels"), "an ordinal has `levels`, the lowest first, and nothing else has"
+        if outcome.levels is not None and len(set(outcome.levels)) != len(outcome.levels):
+            yield ("outcomes", name, "levels"), "every level is named once"
+        if outcome.entry is not None:
+            entry = part.outcomes.get(outcome.entry)
+            if outcome.kind != "duration" or entry is None or entry.kind != "number" or entry.unit != outcome.unit:
+                yield ("outcomes", name, "entry"), "a duration's entry is another outcome, a number in the same unit"
+
+
+def _axes(features: Sequence[Feature], names: Sequence[str]) -> tuple[int, ...]:
+    """Where the axes of these features stand in the fingerprint."""
+    starts = dict(zip((feature.name for feature in features), _starts(features), strict=True))
+    chosen = [feature for name in names for feature in features if feature.name == name]
+    return tuple(starts[feature.name] + axis for feature in chosen for axis in range(feature.dimension))
+
+
+def _starts(features: Sequence[Feature]) -> Iterator[int]:
+    start = 0
+    for feature in features:
+        yield start
+        start += feature.dimension
+
+
+def _adjustment_problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
+    before = [name for name, kind in part.features.items() if kind.before_action]
+    if len(set(part.adjust_for)) != len(part.adjust_for):
+        yield ("adjust_for",), "every feature is named once"
+    for name in part.adjust_for:
+        if name not in before:
+            yield ("adjust_for",), f"{name!r} is no feature from before the action; {nearest(name, before)}"
+    try:
+        chosen = [Feature(name, part.features[name]) for name in part.adjust_for if name in before]
+    except ValueError:  # told of the feature itself
+        return
+    axes = sum(feature.dimension for feature in chosen)
+    if axes > MAX_ADJUSTED:
+        yield ("adjust_for",), f"{axes} axes of the fingerprint, at most {MAX_ADJUSTED}; name fewer features"
 
 
 def _table_problems(part: _SchemaPart, table: Table) -> Iterator[tuple[Path_, str]]:
@@ -198,8 +270,8 @@ def _table_problems(part: _SchemaPart, table: Table) -> Iterator[tuple[Path_, st
 def _columns_problem(outcome: _OutcomePart, columns: OutcomeColumns) -> str | None:
     if outcome.kind == "duration" and columns.duration is None:
         return "a duration needs the columns `duration` and `event`"
-    if outcome.kind == "number" and columns.column is None:
-        return "a number needs one `column`"
+    if outcome.kind in ("number", "ordinal") and columns.column is None:
+        return f"{'a number' if outcome.kind == 'number' else 'an ordinal'} needs one `column`"
     if (
         outcome.kind == "binary"
         and columns.duration is not None

@@ -6,7 +6,7 @@ A coverage is answered only after it is published, so that the network may call 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +33,7 @@ PUBLISHER = web.AppKey("publisher", Publisher)
 CLOCK = web.AppKey("clock", Clock)
 BODY_TIMEOUT = web.AppKey("body_timeout", float)
 MEMBERSHIPS = web.AppKey("memberships", Mapping[str, Membership])
+WARNINGS: web.AppKey[Callable[[], Mapping[str, str]]] = web.AppKey("warnings")
 
 
 def registry_app(
@@ -41,10 +42,15 @@ def registry_app(
     clock: Clock,
     body_timeout_s: float = BODY_TIMEOUT_S,
     memberships: Sequence[Membership] = (),
+    warnings: Callable[[], Mapping[str, str]] = dict,
 ) -> web.Application:
-    """The application. It keeps the publisher and the memberships running for as long as it runs itself."""
+    """The application. It keeps the publisher and the memberships running for as long as it runs itself.
+
+    warnings: what is not well beside it, as with its secondaries, by name.
+    """
     app = web.Application(middlewares=[problems])
     app[ENROLMENT], app[PUBLISHER], app[CLOCK], app[BODY_TIMEOUT] = enrolment, publisher, clock, body_timeout_s
+    app[WARNINGS] = warnings
     app[MEMBERSHIPS] = {each.domain: each for each in memberships}
     app.cleanup_ctx.append(_publishing)
     app.add_routes(
@@ -186,10 +192,13 @@ async def _schema(request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    """Ready when every domain is published as it should be, here and by its parent."""
+    """Ready when every domain is published as it should be, here and by its parent.
+
+    A secondary that does not hear is no reason to ask nobody here: it is a warning.
+    """
     parents = {
         f"{domain} at its parent": each.trouble
         for domain, each in request.app[MEMBERSHIPS].items()
         if each.trouble is not None
     }
-    return readiness({**request.app[PUBLISHER].troubles(), **parents})
+    return readiness({**request.app[PUBLISHER].troubles(), **parents}, request.app[WARNINGS]())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from registry.region import FLOAT_SLACK, Region, Vector
 from registry.split import Geometry, Indices
+
+Faces = tuple[Vector, Vector]  # of a box: lo, hi (d,)
 
 MARGIN = 1 / 16  # of a box's extent: what a face that has to move moves beyond what is needed
 KEEP = 0.75  # a bound is kept as long as what is needed is at least this share of it
@@ -50,7 +53,7 @@ def summary(geometry: Geometry, members: Indices, counts: Mapping[str, int], nam
     )
 
 
-def extent(region: Region) -> tuple[Vector, Vector]:
+def extent(region: Region) -> Faces:
     """The faces (d,), (d,) of the region's box, cut to its ball, so finite; all that is in both is between them."""
     reach = np.nextafter(region.radius * (1.0 + FLOAT_SLACK), np.inf)
     lo = np.maximum(region.lo, np.nextafter(region.centre - reach, -np.inf))
@@ -58,7 +61,7 @@ def extent(region: Region) -> tuple[Vector, Vector]:
     return lo, hi
 
 
-def contains(outer: Region, inner: Region, faces: tuple[Vector, Vector] | None = None) -> bool:
+def contains(outer: Region, inner: Region, faces: Faces | None = None) -> bool:
     """Whether all that lies in ball and box of `inner` certainly lies in ball and box of `outer`.
 
     faces: the extent of `inner`, where it is at hand.
@@ -67,11 +70,11 @@ def contains(outer: Region, inner: Region, faces: tuple[Vector, Vector] | None =
     if not ((lo >= outer.lo).all() and (hi <= outer.hi).all()):
         return False
     offset = inner.centre - outer.centre
-    apart = float(np.sqrt(offset @ offset))
+    apart = math.sqrt(offset @ offset)
     if apart + inner.radius + FLOAT_SLACK * (apart + inner.radius if apart else 0.0) <= outer.radius:
         return True
     corner = np.maximum(np.abs(lo - outer.centre), np.abs(hi - outer.centre))
-    return float(np.sqrt(corner @ corner)) * (1.0 + FLOAT_SLACK) <= outer.radius
+    return math.sqrt(corner @ corner) * (1.0 + FLOAT_SLACK) <= outer.radius
 
 
 def still_right(counts: Mapping[str, int], true: Mapping[str, int]) -> bool:
@@ -81,16 +84,18 @@ def still_right(counts: Mapping[str, int], true: Mapping[str, int]) -> bool:
     )
 
 
-def widened(before: Region, come: Iterable[Region], true: Mapping[str, int]) -> Region:
-    """`before`, about its own centre, so that it holds `come` too: a face that has to move moves a little further."""
+def widened(before: Region, come: Iterable[tuple[Region, Faces]], true: Mapping[str, int]) -> Region:
+    """`before`, about its own centre, so that it holds `come` too: a face that has to move moves a little further.
+
+    come: each with its extent.
+    """
     lo, hi, radius = before.lo, before.hi, before.radius
-    for region in come:
-        floor, ceiling = extent(region)
+    for region, (floor, ceiling) in come:
         moved = MARGIN * (ceiling - floor)
         lo = np.where(floor < lo, floor - moved, lo)
         hi = np.where(ceiling > hi, ceiling + moved, hi)
         offset = region.centre - before.centre
-        apart = float(np.sqrt(offset @ offset))
+        apart = math.sqrt(offset @ offset)
         radius = max(radius, (apart + region.radius) * (1.0 + FLOAT_SLACK))
     if radius > before.radius:
         radius *= 1.0 + MARGIN / 4

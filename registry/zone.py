@@ -142,9 +142,13 @@ class Zone:
 
 
 class ZoneSet:
-    """The zones of one server; a question is for the zone with the longest matching apex."""
+    """The zones of one server; a question is for the zone with the longest matching apex.
 
-    def __init__(self, zones: Iterable[Zone] = ()) -> None:
+    pending: apexes of zones that belong here, below others, and are not there yet.
+    """
+
+    def __init__(self, zones: Iterable[Zone] = (), pending: Iterable[str] = ()) -> None:
+        self.pending = frozenset(map(name_to_wire, pending))
         self.by_apex: dict[bytes, Zone] = {name_to_wire(zone.apex): zone for zone in zones}
         self.lengths = sorted({len(apex) for apex in self.by_apex}, reverse=True)  # of the apexes, in octets
 

@@ -18,6 +18,7 @@ PURE = (
     "gateway/certificate.py", "gateway/age.py", "gateway/synthesis.py", "gateway/kernel.py",
     "gateway/kaplan_meier.py", "gateway/balance.py", "gateway/corroboration.py", "gateway/random_effects.py",
     "gateway/candidates.py", "regional/cohort.py",
+    "regional/atom.py", "regional/grouping.py", "regional/release.py", "regional/page.py", "regional/epoch.py",
 )  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "socket", "time", "selectors", "threading", "lmdb"}
 

@@ -11,15 +11,20 @@ from pydantic import ValidationError
 from gateway.config import FederationConfig, NetworkConfig
 from gateway.keeping import EMBEDDED, EngineSection
 from regional.advertiser import Advertiser
+from regional.aggregates import AggregateNetwork
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
+from regional.ledger import Ledger
 from regional.moving import MovableEngine
 from regional.network import Network
+from regional.publication import Publication
+from regional.tabulator import Tabulator
 from regional.whereabouts import Place
+from regional.withdrawals import Withdrawals
 from registry.client import RegistryClient
 from registry.clock import Clock
 from registry.errors import ConfigError
@@ -86,15 +91,28 @@ class NetworkGround:
 
     def home(self) -> tuple[Network, MovableEngine]:
         """The network itself, not open yet."""
-        return self.share(self._network.name, place_of(self._network.engine))
+        name, domain, schema = self._network.name, self._network.domain, self._schema
+        engine = self._engine(name, place_of(self._network.engine))
+        least = self._config.min_cohort(domain)
+        # Neither the ledger of atoms nor the log of withdrawals lies with the packets: a backup of these must not hold
+        # the others.
+        withdrawals = Withdrawals(self._config.data_dir / "withdrawn" / name)
+        if schema.release == "packets":
+            return Network(name, domain, schema, engine, least, self._clock, withdrawals=withdrawals), engine
+        ledger = Ledger(self._config.data_dir / "atoms" / name)
+        publication = Publication(name, domain, schema, least, ledger, withdrawals, self._clock)
+        return AggregateNetwork(name, domain, schema, engine, least, self._clock, publication, withdrawals), engine
 
     def share(self, name: str, place: Place) -> tuple[Network, MovableEngine]:
         """A share of the network, not open yet."""
-        network, domain = self._network.name, self._network.domain
-        home = Home(domain, self._schema.space[:8], network)
-        engine = MovableEngine(place, EnginePlaces(self._config, self._schema, home, name, self._writer))
+        engine = self._engine(name, place)
+        home, domain = self._network.name, self._network.domain
         least = self._config.min_cohort(domain)
-        return Network(name, domain, self._schema, engine, least, self._clock, network), engine
+        return Network(name, domain, self._schema, engine, least, self._clock, home=home), engine
+
+    def _engine(self, name: str, place: Place) -> MovableEngine:
+        home = Home(self._network.domain, self._schema.space[:8], self._network.name)
+        return MovableEngine(place, EnginePlaces(self._config, self._schema, home, name, self._writer))
 
     def beside(self, place: Place, name: str) -> Place:
         """Where a share's packets are to be: on the same server, under the share's name."""
@@ -109,6 +127,10 @@ class NetworkGround:
     async def advertise(self, network: Network) -> None:
         """Keep a network covered, for ever."""
         await Advertiser(network, self._registry, self.key, self._clock, lease_s=self._config.registry.lease).run()
+
+    async def tabulate(self, network: Network) -> None:
+        """Keep the table of a network's moments, for ever."""
+        await Tabulator(network, self.key, self._clock).run()
 
 
 def section_of(place: Mapping[str, Any]) -> EngineSection:

@@ -89,9 +89,12 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
         await server.start()
         try:
             async with (
-                _notifying(config, publisher, catalog, clock),
+                _notifying(config, publisher, catalog, clock) as notifier,
                 memberships(config, enrolment, publisher, clock) as parents,
-                serving(registry_app(enrolment, publisher, clock, memberships=parents), section.http),
+                serving(
+                    registry_app(enrolment, publisher, clock, memberships=parents, warnings=notifier.unheard),
+                    section.http,
+                ),
             ):
                 yield publisher
         finally:
@@ -117,7 +120,7 @@ async def _notifying(
 
     keys = config.keys()
     secondaries = [each.secondary(name, keys) for name, each in config.registry.secondaries.items()]
-    notifier = Notifier(secondaries, zone, clock)
+    notifier = Notifier(secondaries, zone, clock, optional=[catalog.apex])
     notifier.tell([catalog.apex, *(each.apex for each in publisher.zones().by_apex.values())])
     publisher.on_published.append(notifier.tell)
     try:

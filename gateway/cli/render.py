@@ -13,6 +13,7 @@ from rich.table import Table
 
 from gateway.answer import Answer
 from gateway.certificate import Certificate
+from gateway.cli.findings import show_findings
 
 SHOWN_NETWORKS = 12
 SHOWN_CELLS = 12
@@ -35,10 +36,7 @@ def show_answer(answer: Answer, console: Console) -> None:
     _show_networks(answer, console)
     if walk.generation:
         show_certificate(answer.certificate, console)
-    for name, outcome in answer.synthesis.items():
-        _show_outcome(name, outcome, console)  # type: ignore[arg-type]
-    for pair in answer.balance:
-        _show_balance(pair, console)
+    show_findings(answer, console)
     for warning in answer.warnings:
         console.print(f"[yellow]! {escape(warning['text'])}[/yellow]", highlight=False)
     if answer.notice:
@@ -78,52 +76,6 @@ def show_certificate(certificate: Certificate, console: Console) -> None:
         )
 
 
-def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> None:
-    unit = f", {outcome['unit']}" if outcome.get("unit") else ""
-    table = Table("action", "n", "n_eff", "estimate", "95% interval", "how", box=None, pad_edge=False)
-    for action, found in outcome["actions"].items():
-        interval = "" if found["low"] is None else f"{_number(found['low'])} to {_number(found['high'])}"
-        table.add_row(
-            escape(action or "all"),
-            str(found["n"]),
-            f"{found['n_eff']:.1f}",
-            "" if found["estimate"] is None else _number(found["estimate"]),
-            interval,
-            _method(found),
-        )
-    console.print(f"[bold]{escape(name)}[/bold] ({outcome['kind']}{unit})")
-    console.print(table)
-    if outcome["verdict"]:
-        console.print(f"  verdict: {outcome['verdict']}")
-    for pair in outcome["heterogeneity"] or ():
-        _show_corroboration(pair, console)
-
-
-def _show_corroboration(pair: Mapping[str, Any], console: Console) -> None:
-    """What the networks say of a pair, each by itself."""
-    found = pair["random_effects"]
-    pooled = ""
-    if found is not None:
-        low, high = _number(found["low"]), _number(found["high"])
-        pooled = f"; together {_number(found['estimate'])} ({low} to {high})"
-    flags = "".join(f"; [red]{flag}[/red]" for flag in pair["flags"])
-    console.print(
-        f"  within networks, {escape(pair['action'])} less {escape(pair['minus'])}: {len(pair['networks'])} networks,"
-        f" median {_number(pair['median']['estimate'])}{pooled}{flags}",
-        highlight=False,
-    )
-
-
-def _show_balance(pair: Mapping[str, Any], console: Console) -> None:
-    worst = [each for each in pair["features"] if each["smd"] > each["chance"]][:3]
-    named = "".join(f"; {each['label']} {each['smd']:.2f} (chance {each['chance']:.2f})" for each in worst)
-    console.print(
-        f"balance of {escape(pair['action'])} and {escape(pair['minus'])}: {pair['beyond_chance']} of {pair['of']}"
-        f" features differ by more than chance{escape(named)}",
-        highlight=False,
-    )
-
-
 def show_walk(walked: Mapping[str, Any], console: Console) -> None:
     """The cells opened, then the networks in the order in which they promise neighbours."""
     for registry in walked["registries"]:
@@ -158,13 +110,3 @@ def show_forecast(walked: Mapping[str, Any], console: Console) -> None:
 
 def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
-
-
-def _method(found: Mapping[str, Any]) -> str:
-    if found["estimate"] is None and found["events"] is not None:
-        return f"{found['method']}: {found['events']} events"
-    return str(found["method"])
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import cbor2
 
-from regional.engine import Limits, Watch
+from regional.engine import Limits, PutResult, Watch
+from regional.packet import Packet
 
 NEVER: Final = -1  # the seq of a node that is not held
 PATIENCE_S: Final = 10.0  # how long a server may take; a cluster elects a new leader within 5
@@ -85,6 +86,25 @@ def seq_of(data: bytes) -> int:
 def rank(seq: int, data: bytes) -> tuple[int, bytes]:
     """Of a node the packet of the highest rank counts; so two of one seq are ordered alike wherever they are seen."""
     return seq, hashlib.blake2b(data, digest_size=8).digest()
+
+
+def newest_of(packets: Sequence[tuple[Packet, bytes]]) -> dict[bytes, tuple[Packet, bytes]]:
+    """Of each node the packet of the highest seq; of equal ones, the first."""
+    newest: dict[bytes, tuple[Packet, bytes]] = {}
+    for packet, data in packets:
+        if packet.node not in newest or packet.seq > newest[packet.node][0].seq:
+            newest[packet.node] = packet, data
+    return newest
+
+
+def results_of(packets: Sequence[tuple[Packet, bytes]], held: Mapping[bytes, int]) -> list[PutResult]:
+    """What became of packets, stored in their order where these seqs, or NEVER, were held before."""
+    now = dict(held)
+    results: list[PutResult] = []
+    for packet, _ in packets:
+        results.append("accepted" if packet.seq > now[packet.node] else "stale")
+        now[packet.node] = max(now[packet.node], packet.seq)
+    return results
 
 
 async def end(task: asyncio.Task[Any]) -> None:

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 
 from regional.engine import MAX_K, Census, Change, Limits, NearestQuery, NearestResult, PutResult, Told, Watch
+from regional.engines.environment import MAX_MAP
 from regional.engines.feed import Watcher
 from regional.engines.index import Index
 from regional.engines.scan import Entry
-from regional.engines.store import MAX_MAP, Batch, Store
+from regional.engines.store import Batch, Store
 from regional.engines.writer import Writer
 from regional.packet import Packet
 from regional.packetcbor import FLOAT32, findable

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import Final
 
 from regional.engine import Census, Change, Limits, NearestQuery, NearestResult, PutResult, Told, Watch
-from regional.engines.backing import Backing, Placed, end
+from regional.engines.backing import Backing, Placed, end, newest_of, results_of
 from regional.engines.mirror import Home, Mirror
 from regional.packet import Packet
 from regional.partition import Partition
@@ -86,10 +86,7 @@ class Front:
 
     async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
         """Store packets. Raises StorageFull or Unavailable, with nothing acknowledged."""
-        newest: dict[bytes, tuple[Packet, bytes]] = {}
-        for packet, data in packets:
-            if packet.node not in newest or packet.seq > newest[packet.node][0].seq:
-                newest[packet.node] = packet, data
+        newest = newest_of(packets)
         placed = [self._placed(packet, data) for packet, data in newest.values()]
         held = dict(zip(newest, await self._backing.put(placed), strict=True))
         stored = [
@@ -98,11 +95,7 @@ class Front:
             if each.seq > held[each.node]
         ]
         self._mirror.take(stored)
-        results: list[PutResult] = []
-        for packet, _ in packets:
-            results.append("accepted" if packet.seq > held[packet.node] else "stale")
-            held[packet.node] = max(held[packet.node], packet.seq)
-        return results
+        return results_of(packets, held)
 
     async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Forget packets; they are found until the server's watch tells that they are gone."""

@@ -24,6 +24,15 @@ class Home(NamedTuple):
     space8: bytes
     network: str
 
+    def read(self, data: bytes, d: int) -> Packet | None:
+        """A packet of this home and of dimension d, or None for anything else."""
+        try:
+            packet = Packet.from_cbor(data)
+        except PacketError:
+            return None
+        fits = packet.tombstone or len(packet.fingerprint) == d
+        return packet if fits and (packet.domain, packet.space8, packet.network) == self else None
+
 
 class Mirror:
     """Takes changes in any order that keeps those of one place apart; of a node the highest rank counts.
@@ -66,12 +75,7 @@ class Mirror:
 
     def read(self, data: bytes) -> Packet | None:
         """A packet of this home, or None for anything else."""
-        try:
-            packet = Packet.from_cbor(data)
-        except PacketError:
-            return None
-        fits = packet.tombstone or len(packet.fingerprint) == self._d
-        return packet if fits and (packet.domain, packet.space8, packet.network) == self._home else None
+        return self._home.read(data, self._d)
 
     def _newer(self, bucket: int, packet: Packet, data: bytes) -> list[Entry]:
         held, now = self._held.get(packet.node), rank(packet.seq, data)

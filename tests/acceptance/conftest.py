@@ -11,7 +11,7 @@ from tests.acceptance.federated import Federated, federated, write_slice
 from tests.acceptance.truth import Truth
 
 SLICES = {
-    "rhc_icu": 12,
+    "rhc_icu": 6,
     "rice_farms_indonesia": 2,
     "hdfail_backblaze": 90,
     "nass_cds_crash": 50,
@@ -88,7 +88,7 @@ async def kindred(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fed
         yield running
 
 
-@pytest.fixture(scope="session")
-def truths(kindred: Federated) -> dict[str, Truth]:
-    """Brute force over the same rows, by domain."""
-    return {domain: Truth(kindred.config, domain) for domain in kindred.config.domains}
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def truths(kindred: Federated) -> dict[str, Truth]:
+    """Brute force over the same rows, or over the atoms made of them, by domain."""
+    return {domain: await Truth(kindred.config, domain).look(kindred.session) for domain in kindred.config.domains}

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from jsonschema import Draft202012Validator
 
 from gateway.cli.deposit import deposit_all
 from gateway.cli.network import running_networks
@@ -28,6 +29,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "examples" / "data"
 LONGEST_WAIT_S = 20.0
+ANSWER = Draft202012Validator(orjson.loads((ROOT / "gateway" / "answer.schema.json").read_bytes()))
 
 Document = dict[str, Any]
 
@@ -115,6 +117,7 @@ class Federated:
         """An answer, which there must be."""
         status, document = await self.post("/v1/ask", {"deadline_ms": 10_000, **question})
         assert status == 200, document
+        ANSWER.validate(document)
         return document
 
     async def deposit(self, *names: str) -> None:

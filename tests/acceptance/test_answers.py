@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.federation import Federation
 from regional.packet import node_text
@@ -37,7 +38,7 @@ async def test_an_answer_is_brute_force_over_all_rows(
         question = {"domain": domain, "situation": situation(DOMAINS[domain]), "k": k, "per": per}
         answer = await kindred.ask(**question)
         assert places(answer) == truths[domain].places(question)
-        assert answer["found"] == len(answer["neighbours"])
+        assert answer["found"] == sum(each["size"] for each in answer["neighbours"])
         assert answer["certificate"]["neighbours_complete"] is True
         assert answer["certificate"]["missing"] == []
         for each, (_, distance) in zip(answer["neighbours"], truths[domain].nearest(question), strict=True):
@@ -137,8 +138,10 @@ async def test_each_network_can_be_heard_by_itself(kindred: Federated, truths: d
         for action in (pair["action"], pair["minus"]):
             arm = [(held[place], distance) for place, distance in own if held[place].action == action]
             width = max(1.0, *(distance for _, distance in arm))
-            weight = [1 - 0.75 * (distance / width) ** 2 for _, distance in arm]
-            means.append(np.average([packet.outcomes["died_30d"] for packet, _ in arm], weights=weight))
+            figures = [atom.outcomes["died_30d"] for atom, _ in arm]
+            kernel = [1 - 0.75 * (distance / width) ** 2 for _, distance in arm]
+            weight = [share * each.n for share, each in zip(kernel, figures, strict=True)]
+            means.append(np.average([each.mean for each in figures], weights=weight))
         assert told["estimate"] == pytest.approx(means[0] - means[1], rel=1e-9)
 
 
@@ -268,3 +271,14 @@ async def test_many_questions_at_once(kindred: Federated, truths: dict[str, Trut
         return places(await kindred.ask(**question)) == truths["crash.vehicles"].places(question)
 
     assert all(await asyncio.gather(*(one(number) for number in range(40))))
+
+
+async def test_the_schema_of_answers_is_published(kindred: Federated) -> None:
+    status, schema = await kindred.get("/v1/answer.schema.json")
+    assert status == 200
+    Draft202012Validator.check_schema(schema)
+    answer = await kindred.ask(domain="icu.medicine", situation=situation("icu"), k=50, corroborate=True)
+    assert Draft202012Validator(schema).is_valid(answer)
+    # It holds for every member: what is not in it is no part of an answer.
+    assert not Draft202012Validator(schema).is_valid({**answer, "conclusion": "true"})
+    assert not Draft202012Validator(schema).is_valid({**answer, "found": None})

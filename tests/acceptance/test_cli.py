@@ -75,7 +75,7 @@ async def test_ask(kindred: Federated, truths: dict[str, Truth]) -> None:
 
 async def test_ask_for_a_picture_and_for_each_network(kindred: Federated, tmp_path: Path) -> None:
     file, config = SITUATIONS / "icu.json", kindred.config.file
-    asked = ("ask", "icu.medicine", "--situation", file, "-k", 20, "-c", config)
+    asked = ("ask", "icu.medicine", "--situation", file, "-k", 200, "-c", config)
     ended = await kindred_command(*asked, "--corroborate", "--plot", tmp_path / "answer.svg")
     assert ended.code == 0
     for words in ("balance of catheter and no-catheter", "within networks, catheter less no-catheter"):

@@ -1,16 +1,24 @@
-"""What a question's answer must be: brute force over the rows of all networks pooled, in the one total order."""
+"""What a question's answer must be: brute force over the rows of all networks pooled, in the one total order.
+
+Where aggregates are released, over all atoms that the networks show instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import aiohttp
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from gateway.config import FederationConfig
+from regional.atom import step_of
+from regional.cohort import Figures
 from regional.loading import load
 from regional.packet import Packet, identity_digest, node_text
+from regional.page import Home, read_page
 from regional.table import read_rows
 from registry.fingerprint import encode, from_wire
 from registry.region import squared_distances
@@ -19,18 +27,50 @@ from registry.schema import Schema
 Place = tuple[str, str]  # network and node, as an answer names them
 
 
+class Shown(NamedTuple):
+    """An atom as a network shows it."""
+
+    network: str
+    node: bytes
+    fingerprint: npt.NDArray[np.float64]
+    action: str
+    size: int
+    outcomes: Mapping[str, Figures]
+
+
 class Truth:
-    """The current packets of one domain, of every network."""
+    """The current packets, or atoms, of one domain, of every network."""
 
     def __init__(self, config: FederationConfig, domain: str) -> None:
         self.domain = domain
         self.schema: Schema = config.schemas()[domain]
-        self.packets: dict[tuple[str, bytes], Packet] = {}
+        self.packets: dict[tuple[str, bytes], Any] = {}
+        self._config = config
+        if self.schema.release == "aggregates":
+            return
         for network in config.networks.values():
             if network.domain == domain and network.data is not None:
                 rows = read_rows(network.data, self.schema)
                 for packet in load(rows, self.schema, domain, network.name, network.where).packets:
                     self.take(packet)
+
+    async def look(self, session: aiohttp.ClientSession) -> Truth:
+        """Take what the networks show, where they show atoms."""
+        if self.schema.release == "packets":
+            return self
+        for network in self._config.networks.values():
+            if network.domain != self.domain:
+                continue
+            home = Home(self.domain, network.name, self.schema.space, self.schema.dimension, step_of(self.schema))
+            async with session.get(f"{network.endpoint}/v1/atoms") as response:
+                index = orjson.loads(await response.read())
+            for entry in index["pages"]:
+                async with session.get(f"{network.endpoint}/v1/atoms/{entry['digest']}") as response:
+                    page = read_page(await response.read(), home, index["min_cohort"])
+                columns = zip(page.nodes, page.centres, page.actions, page.sizes.tolist(), page.figures, strict=True)
+                for node, *rest in columns:
+                    self.packets[network.name, node] = Shown(network.name, node, *rest)
+        return self
 
     def take(self, packet: Packet) -> None:
         """A deposit: only what is newer counts."""
@@ -63,11 +103,23 @@ class Truth:
         )
         arms = [[each for each in ordered if each[2].action == arm] for arm in chosen] if per == "action" else [ordered]
         return [
-            ((packet.network, node_text(packet.node)), distance**0.5) for arm in arms for distance, _, packet in arm[:k]
+            ((packet.network, node_text(packet.node)), distance**0.5)
+            for arm in arms
+            for distance, _, packet in _until(arm, k)
         ]
 
     def places(self, question: dict[str, Any], without: Collection[str] = ()) -> list[Place]:
         return [place for place, _ in self.nearest(question, without)]
+
+
+def _until(ordered: Sequence[Any], k: int) -> Sequence[Any]:
+    """The first of them that have k nodes together."""
+    reached = 0
+    for place, (_, _, packet) in enumerate(ordered):
+        reached += getattr(packet, "size", 1)
+        if reached >= k:
+            return ordered[: place + 1]
+    return ordered
 
 
 def places(answer: dict[str, Any]) -> list[Place]:

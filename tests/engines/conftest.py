@@ -25,7 +25,7 @@ def _started(which: type[Kind], running: dict[type[Kind], Kind], tmp_path_factor
     if which not in running:
         made = which(tmp_path_factory.mktemp(which.name))
         running[which] = made
-        made.start()
+        made.start_for_all()
     return running[which]
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
 import aiomqtt
+import grpc
 import nats
+import numpy as np
+from pymilvus.grpc_gen import milvus_pb2
 from redis.asyncio import Redis
 
 from regional.engine import Engine
@@ -19,14 +25,18 @@ from regional.engines.address import EngineAddress
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.etcdlink import encoded
 from regional.engines.front import Front
+from regional.engines.milvuslink import MilvusLink
+from regional.engines.milvusrows import FOUND, Held, packet_row
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.packet import node_text
 from regional.partition import Partition
-from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers
+from tests.engines.milvus_server import MilvusServer
+from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers, answering
 
 D = 8
+PARTED = Partition(3, np.array([[-3] * D, [0] * D, [3] * D, [3] + [0] * (D - 1)], dtype=np.float32))
 HOME = Home("tests", b"12345678", "net")
 PATIENCE_S = 6.0
 
@@ -42,6 +52,10 @@ class Kind(ABC):
 
     @abstractmethod
     def start(self) -> None: ...
+
+    def start_for_all(self) -> None:
+        """Started once for the session."""
+        self.start()
 
     @abstractmethod
     def stop(self) -> None: ...
@@ -69,17 +83,23 @@ class Served(Kind):
     """An engine whose packets a server keeps."""
 
     servers: Servers
+    password: ClassVar[str] = "right"  # noqa: S105
 
     @classmethod
     @abstractmethod
     def guarded(cls, home: Path) -> Served:
-        """One server that wants the user `kindred` and the password `right`."""
+        """One server that wants the user `kindred` and `password`."""
 
     @abstractmethod
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         """Another program writes beside our packets, at `key`: VERSION, BUCKET and NODE with slashes between them."""
 
     old: ClassVar[Callable[[bytes], bytes]]  # what a server that is too old replies to what it receives, b"" first
+
+    @classmethod
+    def antique(cls) -> AbstractAsyncContextManager[int]:
+        """The port of something that claims to be a server that is too old."""
+        return answering(cls.old)
 
     def start(self) -> None:
         self.servers.start()
@@ -215,5 +235,90 @@ class Mqtt(Served):
         return b"\x20\x03\x00\x84\x00" if received else b""
 
 
-SERVED = [Nats, Etcd, RedisKind, Mqtt]
+class Milvus(Served):
+    """Its stores with the suite's partition are made ahead, all at once: the server takes seconds to load one."""
+
+    name = "milvus"
+    password = "right!"  # noqa: S105
+    AHEAD = 28
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.servers = MilvusServer(home)
+        self._ahead: list[str] = []
+        self._names: dict[str, str] = {}
+
+    @classmethod
+    def guarded(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = MilvusServer(home, {"authorizationEnabled: false": "authorizationEnabled: true"}, guarded=True)
+        return made
+
+    def start_for_all(self) -> None:
+        self.start()
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(asyncio.run, self._make_stores()).result()
+
+    async def _make_stores(self) -> None:
+        names = [f"ahead-{number}" for number in range(self.AHEAD)]
+        engines = [super(Milvus, self).front(name, PARTED) for name in names]
+        await asyncio.gather(*(engine.open() for engine in engines))
+        await asyncio.gather(*(engine.close() for engine in engines))
+        self._ahead = names
+
+    def front(
+        self,
+        name: str,
+        partition: Partition | None = None,
+        options: str = "",
+        home: Home = HOME,
+        patience_s: float = PATIENCE_S,
+        **guarded: str,
+    ) -> Front:
+        if partition is PARTED and name not in self._names and self._ahead:
+            self._names[name] = self._ahead.pop()
+        return super().front(self._names.get(name, name), partition, options, home, patience_s, **guarded)
+
+    async def meddle(self, name: str, key: str, value: bytes) -> None:
+        _, bucket, node = key.split("/")
+        address = EngineAddress.parse(self.servers.url(name), HOME.network)
+        link = MilvusLink(address)
+        await link.open()
+        held = Held(FOUND, 1, int(bucket))
+        row = packet_row(node.encode(), held, "a", np.zeros(D, dtype=np.float32), value, 1 << 32, D)
+        await link.call("upsert", f"kindred_{name.replace('-', '_')}", [row])
+        await link.close()
+
+    @classmethod
+    @asynccontextmanager
+    async def antique(cls) -> AsyncIterator[int]:
+        async def connect(request: object, context: object) -> milvus_pb2.ConnectResponse:
+            return milvus_pb2.ConnectResponse(identifier=1)
+
+        async def version(request: object, context: object) -> milvus_pb2.GetVersionResponse:
+            return milvus_pb2.GetVersionResponse(version="v2.2.9")
+
+        replies = {
+            "Connect": (connect, milvus_pb2.ConnectRequest),
+            "GetVersion": (version, milvus_pb2.GetVersionRequest),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                reply, request_deserializer=kind.FromString, response_serializer=lambda made: made.SerializeToString()
+            )
+            for name, (reply, kind) in replies.items()
+        }
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("milvus.proto.milvus.MilvusService", handlers)]
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            yield port
+        finally:
+            await server.stop(None)
+
+
+SERVED = [Nats, Etcd, RedisKind, Mqtt, Milvus]
 KINDS = [Embedded, *SERVED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,7 +10,8 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from getpass import getuser
 from pathlib import Path
 from typing import Any
@@ -249,3 +251,24 @@ def _says(url: str, body: bytes | None = None) -> dict[str, Any]:
             return found
     except (OSError, ValueError):
         return {}
+
+
+@asynccontextmanager
+async def answering(reply: Callable[[bytes], bytes]) -> AsyncIterator[int]:
+    """Something that listens and replies; its port."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received = b""
+        while True:
+            if said := reply(received):
+                writer.write(said)
+            received = await reader.read(1 << 16)
+            if not received:
+                break
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()

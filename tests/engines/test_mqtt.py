@@ -12,10 +12,10 @@ from regional.engines.front import Front
 from regional.engines.mqttlink import with_seq
 from regional.packet import Packet
 from tests.acceptance.federated import until
-from tests.engines.kinds import Mqtt, Served
+from tests.engines.kinds import PARTED, Mqtt, Served
 from tests.engines.packets import fill, packet, pair
 from tests.engines.test_served import answers, opened
-from tests.engines.test_suite import PARTED, kept
+from tests.engines.test_suite import kept
 
 pytestmark = pytest.mark.parametrize("served", [Mqtt], ids=["mqtt"], indirect=True)
 

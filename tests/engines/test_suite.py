@@ -12,14 +12,12 @@ import pytest
 from regional.engine import MAX_K, Engine, NearestQuery
 from regional.packet import Packet
 from regional.packetcbor import MAX_BYTES
-from regional.partition import Partition
 from registry.errors import PacketError
 from tests.acceptance.federated import until
-from tests.engines.kinds import D, Kind
+from tests.engines.kinds import PARTED, D, Kind
 from tests.engines.packets import brute_force, fill, largest, many, packet, pair, questions, tombstone
 
 MANY = 10_000
-PARTED = Partition(3, np.array([[-3] * D, [0] * D, [3] * D, [3] + [0] * (D - 1)], dtype=np.float32))
 
 
 @pytest.fixture
@@ -42,8 +40,8 @@ async def nodes(engine: Engine) -> set[bytes]:
 async def kept(engine: Engine) -> dict[bytes, list[bytes]]:
     """All that the buckets hold, by node."""
     found: dict[bytes, list[bytes]] = {}
-    for number in range(len(engine.partition)):
-        for data in await engine.bucket(number):
+    for part in await asyncio.gather(*(engine.bucket(number) for number in range(len(engine.partition)))):
+        for data in part:
             found.setdefault(Packet.from_cbor(data).node, []).append(data)
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gateway.cache import ENTRY_BYTES, MAX_FLIGHTS, MAX_PREFETCHES, Cache, Kept
-from gateway.resolution import Cell
+from gateway.cell import Cell
 from gateway.weight import weight
 from registry.cell import CellRecord, Naming
 from registry.clock import ManualClock

@@ -33,6 +33,8 @@ def sample(value: np.ndarray, weight: np.ndarray, event: np.ndarray | None = Non
         np.zeros(len(value), np.intp),
         ("north",),
         effective_n(weight, one),
+        np.arange(len(value)),
+        np.zeros(len(value)),
     )
 
 
@@ -125,7 +127,7 @@ def test_no_spread_has_no_interval() -> None:
 def test_enough_needs_effective_n_and_events() -> None:
     ones = np.ones(12)
     none, nil = np.zeros(0), np.zeros(0, np.int64)
-    nobody = Sample(none, none, nil, nil, none, np.zeros(0, np.intp), (), 0.0)
+    nobody = Sample(none, none, nil, nil, none, np.zeros(0, np.intp), (), 0.0, np.zeros(0, np.intp), none)
     assert not enough(nobody, "number")
     assert enough(sample(np.arange(10.0), np.ones(10)), "number")
     assert not enough(sample(np.arange(9.0), np.ones(9)), "number")

@@ -165,3 +165,51 @@ def test_order_does_not_matter_to_the_bit_and_limits_enclose(rows: list, random:
     if median is not None:
         assert low is None or low <= median
         assert high is None or median <= high
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("whole", [True, False])
+def test_delayed_entry_equals_lifelines(seed: int, whole: bool) -> None:
+    duration, event, weight = data(seed, n=150, ties=False, whole=whole)
+    rng = np.random.default_rng(seed)
+    entry = np.where(rng.random(150) < 0.5, 0.0, duration * rng.uniform(0, 0.9, 150))
+    curve = Curve.of(duration, event, weight, entry)
+    with warnings.catch_warnings(), np.errstate():
+        warnings.simplefilter("ignore")
+        theirs = KaplanMeierFitter(alpha=1 - LEVEL).fit(duration, event, weights=weight, entry=entry)
+    for time in (1.0, 10.0, 35.0, 80.0, 120.0, 300.0):
+        expected = float(theirs.survival_function_at_times(time).iloc[0])
+        assert curve.at(time) == pytest.approx(expected, rel=1e-9)
+    assert curve.restricted_mean(90.0)[0] == pytest.approx(restricted_mean_survival_time(theirs, t=90.0), rel=1e-9)
+    if whole:
+        for time in curve.times[curve.survival > 0].tolist():
+            interval = curve.interval_at(time, LEVEL)
+            if interval is not None:
+                assert tuple(interval) == pytest.approx(tuple(theirs.confidence_interval_.loc[time]), rel=1e-9)
+
+
+def test_without_delay_entries_change_nothing() -> None:
+    duration, event, weight = data(3)
+    plain, entered = Curve.of(duration, event, weight), Curve.of(duration, event, weight, np.zeros(len(duration)))
+    assert plain.survival.tolist() == entered.survival.tolist()
+    assert plain.increments.tolist() == entered.increments.tolist()
+
+
+def test_a_curve_that_ends_before_others_enter_says_so() -> None:
+    duration, event = np.array([2.0, 3.0, 9.0, 10.0]), np.array([True, True, True, False])
+    curve = Curve.of(duration, event, np.ones(4), np.array([0.0, 0.0, 5.0, 5.0]))
+    assert curve.interrupted
+    assert not Curve.of(duration, event, np.ones(4)).interrupted
+    assert not Curve.of(duration, np.ones(4, np.bool_), np.ones(4)).interrupted
+
+
+def test_leaving_the_early_ones_out_is_what_entries_put_right() -> None:
+    """Who died before anyone looked is missing: taken as followed from the start, the others live too long."""
+    rng = np.random.default_rng(4)
+    life, look = rng.exponential(100, 20_000), np.where(rng.random(20_000) < 0.1, 0.0, rng.uniform(0, 200, 20_000))
+    seen = life > look
+    ones, died = np.ones(int(seen.sum())), np.ones(int(seen.sum()), np.bool_)
+    naive = Curve.of(life[seen], died, ones)
+    entered = Curve.of(life[seen], died, ones, look[seen])
+    assert abs(entered.at(100.0) - math.exp(-1)) < 0.02
+    assert naive.at(100.0) > math.exp(-1) + 0.1

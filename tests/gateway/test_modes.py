@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.simulated import Holder, Simulated
+from gateway.cell import Cell
 from gateway.merge import Merge
 from gateway.plan import Plan
 from gateway.question import Budget, Mode, Question, Recall
-from gateway.resolution import Cell, Walk
+from gateway.resolution import Walk
 from registry.cell import CellRecord
 from registry.errors import QuestionError
 from registry.region import Region

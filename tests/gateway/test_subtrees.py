@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from test_exactness import ACTIONS, check_against_truth, cluster
 
 from benchmarks.simulated import GENERATION, NAMING, Holder, Simulated
+from gateway.cell import Cell, View
 from gateway.path import Path, address_of, apex_of, shown
-from gateway.resolution import Cell, Walk
+from gateway.resolution import Walk
 from gateway.resolver import Tree
 from gateway.trees import check
 from registry.cell import MAX_DEPTH, CellRecord, Naming
 from registry.errors import LookupFailed
 from registry.record import decode_cell, encode_cell
-from registry.region import Region, squared_distances
+from registry.region import Bounds, Region, squared_distances
 from registry.statement import holds, statement
 from registry.texts import ApexText
 from registry.tree import build_tree
@@ -209,7 +210,7 @@ def test_several_records_of_one_registry_lead_into_a_tree_that_is_opened_once(la
         [row] = np.flatnonzero(walk.network == 0)
         assert walk.lower[row] < before
     [row] = np.flatnonzero(walk.network == 0)
-    [beside] = Cell([near], 2).bounds.lower(np.zeros(2))
+    [beside] = View(np.zeros(2)).bounds(Cell([near], 2).geometry)[0]
     assert walk.lower[row] == beside
     assert (ASIA.apex,) not in walk.wanted(EVERYWHERE)
     assert not walk.failed.any()
@@ -268,14 +269,14 @@ def test_a_root_beyond_its_parents_bound_is_marked_and_not_relied_upon() -> None
 def test_contains_sees_what_reaches_beyond(change: str) -> None:
     inside = Cell([CellRecord(region(1.0, "r1"), network="n"), CellRecord(region(2.0, "r2"), network="n")], 2)
     stated = statement("all", [record.region for record in inside.records])
-    assert holds(stated, inside.actions, inside.bounds)
+    assert holds(stated, inside.actions, Bounds.of([record.region for record in inside.records]))
     other = {
         "grown": replace(region(2.0), hi=np.full(2, 2.6)),
         "moved": region(2.2),
         "another action": region(2.0, actions=("b",)),
     }[change]
     beyond = Cell([inside.records[0], CellRecord(other, network="n")], 2)
-    assert not holds(stated, beyond.actions, beyond.bounds)
+    assert not holds(stated, beyond.actions, Bounds.of([record.region for record in beyond.records]))
 
 
 def tree(naming: Naming, **changes: object) -> Tree:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.cache import Kept
-from gateway.resolution import Cell
+from gateway.cell import Cell
 from gateway.resolver import Tree
 from gateway.trees import Trees
 from registry.cell import Address, CellRecord, Naming

@@ -141,6 +141,15 @@ class RunningPrimary:
             )
             return (await client.put_coverage(network, document)).published
 
+    async def warnings(self) -> dict[str, str]:
+        """What it says is not well, of what does not keep it from answering."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.host}:{self.http}/readyz") as response,
+        ):
+            assert response.status == 200
+            return (await response.json()).get("warnings", {})
+
     def coverage(self, network: str, serial: int, amount: int, place: float = 0.0) -> Coverage:
         """`amount` regions side by side, from `place` on; their ids carry the serial."""
         schema = self.schema

@@ -18,6 +18,8 @@ CRASH = f"crash.vehicles.{ORIGIN}"
 DRIVES = f"drives.{ORIGIN}"
 SHIPPED = {"knot": "knot-secondary.conf", "nsd": "nsd-secondary.conf", "bind": "bind-secondary.conf"}
 
+REFUSALS = {"knot": "not signed", "nsd": "BADSIG", "bind": "BADSIG"}
+
 
 @dataclass(frozen=True)
 class Served:
@@ -91,6 +93,11 @@ async def test_a_wrong_key_is_refused_by_name(tmp_path: Path, name: str) -> None
             assert await wrong.serial(CRASH) is None
             assert " AXFR of " not in primary.log
 
+            async def warned() -> str | None:
+                return (await primary.warnings()).get(f"{CRASH} at {name}")
+
+            assert REFUSALS[name] in await until(warned, lambda: primary.log)
+
 
 async def test_a_lost_notify_costs_no_more_than_the_refresh(tmp_path: Path) -> None:
     async with running_primary(tmp_path / "registry", soa={"refresh": "1s", "retry": "1s", "expire": "1d"}) as primary:
@@ -153,3 +160,27 @@ async def test_a_new_domain_appears_by_itself_where_the_catalog_is_read(tmp_path
                 return all([await each.serial(CRASH) is None for each in peers])
 
             await until(gone)
+
+
+async def test_a_secondary_that_is_not_there_is_named(served: Served) -> None:
+    knot = served.peers[0]
+    first = await served.primary.cover("north")
+    for each in served.peers:
+        await each.has(CRASH, first)
+    assert await served.primary.warnings() == {}
+    await knot.stop()
+    await served.primary.cover("north", 6)
+
+    async def warned() -> str | None:
+        return (await served.primary.warnings()).get(f"{CRASH} at knot")
+
+    assert await until(warned) == "nobody listens there"
+    assert not {name for name in await served.primary.warnings() if not name.endswith(" at knot")}
+    await knot.start()
+    later = await served.primary.cover("north", 7)
+    await knot.has(CRASH, later)
+
+    async def well() -> bool:
+        return not await served.primary.warnings()
+
+    await until(well)

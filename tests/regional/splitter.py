@@ -25,6 +25,7 @@ from regional.moving import MovableEngine
 from regional.network import Network
 from regional.packet import Packet
 from regional.splitting import Household
+from regional.tabulator import Tabulator
 from registry.client import Known, Published
 from registry.clock import SystemClock
 from tests.regional.mover import ends
@@ -72,7 +73,7 @@ class Ground:
 
     def share(self, name: str, place: Mapping[str, Any]) -> tuple[Network, MovableEngine]:
         engine = MovableEngine(place, self)
-        return Network(name, "toys", SCHEMA, engine, 1, self.clock, "one"), engine
+        return Network(name, "toys", SCHEMA, engine, 1, self.clock, home="one"), engine
 
     def engine(self, place: Mapping[str, Any]) -> Any:
         engine = EmbeddedEngine("one", D, self._home / str(place["at"]), self.writer)
@@ -86,6 +87,9 @@ class Ground:
 
     async def advertise(self, network: Network) -> None:
         await Advertiser(network, self.registry, KEY, self.clock, quiet_s=0.01, patience_s=0.05).run()
+
+    async def tabulate(self, network: Network) -> None:
+        await Tabulator(network, KEY, self.clock).run()
 
 
 async def opened(ground: Ground) -> tuple[Household, dict[str, Network]]:

@@ -242,7 +242,7 @@ async def test_a_failed_commit_is_not_acknowledged_nor_found(engine, monkeypatch
     def fail(*args, **kwargs):
         raise StorageFull("full")
 
-    monkeypatch.setattr(engine._store, "_write", fail)
+    monkeypatch.setattr(engine._store._environment, "write", fail)
     results = await asyncio.gather(*(engine.put([pair(packet(i))]) for i in range(3)), return_exceptions=True)
     assert [type(each) for each in results] == [StorageFull] * 3
     assert engine.count == 0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sample_zones import DOMAINS, NAMING, SERIAL, entry, publication, tree
 
 from registry.delta import Record, between
+from registry.names import Names
+from registry.rrset import rrset
 from registry.wire import SOA, TXT, name_to_wire
 from registry.zone import Ttls, Zone, domain_zone
 
@@ -55,3 +59,22 @@ def test_another_ttl_is_another_record() -> None:
     owner = name_to_wire(NAMING.network("psu-00"))
     added = [record[:3] for record in delta.added if record[1] == TXT and record[0] != name_to_wire(NAMING.apex)]
     assert added == [(owner, TXT, 31)]
+
+
+TEXTS = st.lists(st.integers(0, 12), unique=True).map(lambda numbers: [bytes([1, number]) for number in numbers])
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, TEXTS)
+def test_of_one_set_only_what_differs_is_told_in_whatever_order_it_stands(
+    before: list[bytes], after: list[bytes]
+) -> None:
+    frame = domain_zone(publication(), SERIAL, TTLS)
+    label = b"\x01x"
+    old, new = (
+        frame.with_branches(SERIAL, {label: Names({label: (rrset(TXT, 9, texts),) if texts else ()})})
+        for texts in (before, after)
+    )
+    delta = between(old, new)
+    assert sorted(rdata for *_, rdata in delta.removed) == sorted(set(before) - set(after))
+    assert sorted(rdata for *_, rdata in delta.added) == sorted(set(after) - set(before))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from registry.cell import MAX_DEPTH, Address, CellRecord
 from registry.errors import RegionError
 from registry.living import LEAVING, LivingTree, Room
-from registry.region import Bounds, Region, Vector
-from registry.summary import contains
+from registry.region import Bounds, Region, Vector, merge_counts
+from registry.summary import contains, still_right
 from registry.tree import build_tree
 
 OVERLAP_S = 100.0
@@ -165,6 +165,9 @@ def check(tree: LivingTree, room: Room) -> None:
             below = tree.cells[record.child]
             assert record.lapsed == any(each.lapsed for each in below)
             bounds = record.region
+            assert still_right(
+                bounds.counts, merge_counts(each.region.counts for each in leaves(tree.cells, record.child))
+            )
             for each in leaves(tree.cells, record.child):
                 assert bounds.counts.keys() >= each.region.counts.keys()
                 assert each.region.id == LEAVING or contains(bounds, each.region)

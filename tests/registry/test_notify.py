@@ -124,9 +124,9 @@ async def test_who_does_not_take_it_is_named(reply: Reply, why: str, caplog: pyt
     published = Published()
     async with ear(reply) as (heard, port), notifier(port, published) as told:
         told.tell([APEX])
-        await until(lambda: bool(told.troubles))
+        await until(lambda: len(heard.heard) == QUICK.tries)
         assert why in told.troubles["one", APEX]
-        assert len(heard.heard) == QUICK.tries
+        assert told.unheard() == {f"{APEX} at one": told.troubles["one", APEX]}
         assert f"NOTIFY of {APEX} to one: " in caplog.text
         heard._replies = [fine]
         told.tell([APEX])
@@ -153,3 +153,31 @@ async def test_a_newer_serial_takes_the_place_of_the_one_on_its_way() -> None:
         assert before.cancelled()
         assert set(heard.serials()[count:]) == {SERIAL + 1}
         assert len(told._tasks) == 1
+
+
+async def test_who_hears_nothing_is_named_however_much_is_published() -> None:
+    """Each publication takes the place of what is on its way: that must not put off the finding for ever."""
+    async with ear(lambda _: None) as (heard, port), notifier(port, Published()) as told:
+        for count in (2, 4):  # each time it has waited once in vain
+            told.tell([APEX])
+            await until(lambda count=count: len(heard.heard) >= count)  # type: ignore[misc]
+        assert told.troubles == {("one", APEX): "no answer"}
+
+
+async def test_one_that_is_lost_is_no_trouble() -> None:
+    async with ear(lambda _: None, fine) as (heard, port), notifier(port, Published()) as told:
+        told.tell([APEX])
+        await until(lambda: len(heard.heard) == 2)
+        assert told.troubles == {}
+
+
+async def test_a_catalog_may_be_refused_and_not_be_unheard() -> None:
+    for reply, troubles in ((refusing, set()), (lambda _: None, {("one", APEX)})):
+        async with ear(reply) as (heard, port):
+            told = Notifier(
+                [Secondary("one", "127.0.0.1", port, KEY)], Published(), SystemClock(), QUICK, optional=[APEX]
+            )
+            told.tell([APEX])
+            await until(lambda heard=heard: len(heard.heard) == QUICK.tries)  # type: ignore[misc]
+            assert told.troubles.keys() == troubles
+            await told.close()

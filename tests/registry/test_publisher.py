@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from registry.coverage import Coverage
 from registry.edition import Held, Press
 from registry.enrolment import DomainEntry
 from registry.errors import LookupFailed, RegionError, StorageFull, Unavailable
+from registry.history import Step
 from registry.holding import Holding
 from registry.living import LEAVING, LivingTree
 from registry.lookup import Lookups, NetworkInfo
@@ -271,6 +274,67 @@ async def test_a_worn_tree_is_made_anew_and_the_old_one_served_until_no_cache_ca
     assert await eye.has_generation(old + 1)
 
 
+async def test_a_domain_s_first_tree_keeps_no_other_domain_waiting(
+    registry: Registry[ManualClock], watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree over many regions takes long: other domains go on, and this one is not said to be empty."""
+    monkeypatch.setattr("registry.edition.AT_ONCE", 10)
+    eye = await watch(registry)
+    whole, go_on = Press.grow, Event()
+
+    def grow(press: Press, *rest: Any) -> Any:
+        if press.domain.name == "drives":
+            assert go_on.wait(60)
+        return whole(press, *rest)
+
+    monkeypatch.setattr(Press, "grow", grow)
+    drives = Naming("drives", ORIGIN)
+    registry.enrolment.cover("west", signed("west", 1, registry.clock.now(), amount=20, lease_s=1000.0))
+    await registry.publisher.tick()
+    for serial in (1, 2):
+        registry.enrolment.cover("north", signed("north", serial, registry.clock.now(), lease_s=1000.0))
+        await settle(registry)
+        assert await registry.publisher.published("north", serial)
+    assert registry.publisher.troubles() == {"drives": "not published yet"}
+    with pytest.raises(LookupFailed, match="SERVFAIL"):
+        await eye.look(drives)
+    registry.enrolment.cover("west", signed("west", 2, registry.clock.now(), amount=15, lease_s=1000.0))
+    await settle(registry)
+    acknowledged = asyncio.ensure_future(registry.publisher.published("west", 2))
+    go_on.set()
+    await grown(registry)
+    await settle(registry)
+    assert await acknowledged
+    assert (await eye.look(drives)).regions("west") == {f"r{i}" for i in range(15)}, "what came meanwhile, too"
+    assert registry.publisher.troubles() == {}
+
+
+async def test_a_first_tree_that_does_not_grow_is_named_and_tried_again(
+    registry: Registry[ManualClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.edition.AT_ONCE", 10)
+    await registry.publisher.tick()
+    first = registry.publisher.state("drives").serial
+    whole = Press.grow
+    registry.enrolment.cover("west", signed("west", 1, registry.clock.now(), amount=20, lease_s=1000.0))
+    refused = asyncio.ensure_future(registry.publisher.published("west", 1))
+    for wrong, told in ((RegionError("too deep"), "too deep"), (ZeroDivisionError(), "unforeseen ZeroDivisionError")):
+        monkeypatch.setattr(Press, "grow", Mock(side_effect=wrong))
+        for _ in range(6):
+            await settle(registry, 0.5)
+            await grown(registry)
+        assert registry.publisher.troubles() == {"drives": told}
+    with pytest.raises(Unavailable, match="kept, but not published yet: too deep"):
+        await refused
+    assert registry.publisher.state("drives").serial == first, "its age shows"
+    monkeypatch.setattr(Press, "grow", whole)
+    for _ in range(6):
+        await settle(registry, 0.5)
+        await grown(registry)
+    assert registry.publisher.troubles() == {}
+    assert registry.publisher.state("drives").serials == {"west": 1}
+
+
 async def test_age_shows_and_renewals_too(registry: Registry[ManualClock], watch: Any) -> None:
     eye = await watch(registry)
     registry.enrolment.cover("north", signed("north", 1, registry.clock.now()))
@@ -402,6 +466,34 @@ async def test_a_full_disk_stops_publication_and_not_service(
     await settle(registry)
     assert (await eye.look()).serial > first.serial
     assert registry.publisher.troubles() == {}
+
+
+async def test_nothing_is_told_before_its_serial_is_on_the_disk(
+    registry: Registry[ManualClock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registry.publisher.tick()
+    before = registry.publisher.zones()
+    done: list[str] = []
+    appending = Event()
+    keep, append = registry.journal.next_serial, registry.publisher.history.append
+
+    def slowly(now: int) -> int:
+        appending.wait(0.2)  # as long as it takes to see that nobody does
+        assert registry.publisher.zones() is before
+        done.append("serial")
+        return keep(now)
+
+    def appended(steps: Sequence[Step]) -> None:
+        appending.set()
+        done.append("history")
+        append(steps)
+
+    monkeypatch.setattr(registry.journal, "next_serial", slowly)
+    monkeypatch.setattr(registry.publisher.history, "append", appended)
+    registry.clock.advance(60)
+    await registry.publisher.tick()
+    assert done == ["serial", "history"]
+    assert registry.publisher.zones() is not before
 
 
 def test_cells_of_the_largest_dimension_fit() -> None:

@@ -169,6 +169,28 @@ def test_a_table_that_does_not_fit_the_schema_is_refused(change: dict[str, Any],
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"adjust_for": ["clay", "clay"]}, "adjust_for: every feature is named once"),
+        ({"adjust_for": ["rain"]}, "adjust_for: 'rain' is no feature from before the action"),
+        ({"adjust_for": ["crop", "sown", "area"]}, "adjust_for: 9 axes of the fingerprint, at most 8"),
+        ({"outcomes": {"x": {"kind": "ordinal", "label": "x"}}}, "outcomes.x.levels: an ordinal has `levels`"),
+        (
+            {"outcomes": {"x": {"kind": "binary", "label": "x", "levels": ["a", "b"]}}},
+            "outcomes.x.levels: an ordinal has",
+        ),
+        ({"outcomes": {"x": {"kind": "ordinal", "label": "x", "levels": ["a", "a"]}}}, "outcomes.x.levels: every"),
+        (
+            {"outcomes": {"x": {"kind": "duration", "label": "x", "unit": "days", "entry": "y"}}},
+            "outcomes.x.entry: a duration's entry is another outcome",
+        ),
+        (
+            {
+                "outcomes": {
+                    "x": {"kind": "duration", "label": "x", "unit": "days", "entry": "y"},
+                    "y": {"kind": "number", "label": "y", "unit": "weeks"},
+                }
+            },
+            "outcomes.x.entry: a duration's entry is another outcome",
+        ),
         ({"outcomes": {"x": {"kind": "duration", "label": "x", "unit": "moons"}}}, "outcomes.x: a duration's unit"),
         ({"outcomes": {"x": {"kind": "number", "label": "x"}}}, "outcomes.x: a number needs a unit"),
         ({"outcomes": {"x": {"kind": "binary", "label": "x", "range": [0, 1]}}}, "outcomes.x.range: only a number"),
@@ -185,3 +207,24 @@ def test_other_faults(change: dict[str, Any], says: str) -> None:
 
 def test_what_is_no_schema_at_all() -> None:
     assert faults([1])[0].startswith("(the whole file): ")  # type: ignore[arg-type]
+
+
+def test_what_is_adjusted_for_are_axes_of_the_fingerprint() -> None:
+    schema = field(adjust_for=["slope", "clay", "area"])
+    assert schema.adjust_for == ("slope", "clay", "area")
+    starts = {"clay": 0, "area": 1, "slope": 3}  # area has an axis more, for where it is missing
+    assert schema.adjusted == (starts["slope"], starts["clay"], starts["area"], starts["area"] + 1)
+    assert field().adjusted == ()
+    assert schema.space == field().space
+
+
+def test_an_ordinal_has_levels_and_a_duration_may_have_an_entry() -> None:
+    outcomes = {
+        "harm": {"kind": "ordinal", "label": "harm", "levels": ["none", "some", "all"]},
+        "entered": {"kind": "number", "label": "entered", "unit": "days"},
+        "stood": {"kind": "duration", "label": "stood", "unit": "days", "entry": "entered"},
+    }
+    schema = field(outcomes=outcomes)
+    assert schema.outcomes["harm"].levels == ("none", "some", "all")
+    assert schema.outcomes["harm"].range == (0.0, 2.0)
+    assert schema.outcomes["stood"].entry == "entered"

@@ -1,0 +1,82 @@
+"""The bias-reduced estimate: what the neighbours' outcomes would say if they stood where the question stands.
+
+A neighbour at x_i is moved to the question's x along the slopes b of a line through the outcome (gateway/ridge.py)
+that was drawn without the neighbour's own fold (cross-fitting; Chernozhukov et al., Econometrics Journal 21, 2018):
+
+    y_i + (x - x_i) b      and of these the kernel-weighted mean: the line at x, plus the kernel mean of the residuals
+
+(local regression with pooled slopes). What the line gets wrong is left to the kernel, what the kernel's width biases is
+taken up by the line. The interval counts the spread of the moved outcomes, and the slopes' own uncertainty.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.estimate import Estimate, Mean, Proportion, Sample
+from gateway.neighbours import Neighbours
+from gateway.whole import Whole
+from regional.moments import fold_of
+from registry.schema import Outcome
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adjustment:
+    """How neighbours are moved. away: (n, p), each neighbour's columns less the question's. fold: (n,)."""
+
+    whole: Whole
+    away: Vector
+    fold: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, whole: Whole, neighbours: Neighbours, query: Vector) -> Adjustment:
+        """query: (d,) the question's fingerprint."""
+        axes = list(whole.axes)
+        fold = np.array([fold_of(node) for node in neighbours.node], np.intp)
+        return cls(whole, neighbours.points[:, axes] - query[axes], fold)
+
+    def lines(self, action: str, outcome: Outcome) -> Vector | None:
+        """(FOLDS, p) slopes; None where one of the lines could not be drawn."""
+        lines = self.whole.lines(action, outcome.name)
+        return None if any(line is None for line in lines) else np.array([line.slopes for line in lines if line])
+
+    def move(self, sample: Sample, action: str, outcome: Outcome) -> Sample | None:
+        """The sample of one arm as if its nodes stood where the question stands; None where there is no line."""
+        slopes = self.lines(action, outcome)
+        if slopes is None:
+            return None
+        away, fold = self.away[sample.members], self.fold[sample.members]
+        return replace(sample, value=sample.value - np.einsum("ij,ij->i", away, slopes[fold]))
+
+    def estimate(self, moved: Sample, action: str, outcome: Outcome) -> Estimate:
+        """Of one arm that was moved."""
+        away, fold = self.away[moved.members], self.fold[moved.members]
+        share = moved.weight / moved.weight.sum()
+        error = 0.0
+        for number, line in enumerate(self.whole.lines(action, outcome.name)):
+            if line is not None:
+                gap = (share[fold == number, None] * away[fold == number]).sum(axis=0)
+                # The folds' lines share most of their nodes: their errors add up as if they were one.
+                error += math.sqrt(max(0.0, float(gap @ line.variance @ gap)))
+        mean = Mean.of(moved)
+        se = math.hypot(mean.se, error)
+        if outcome.kind == "binary":
+            return as_proportion(mean.value, se, moved.n_eff)
+        low, high = outcome.range or (-math.inf, math.inf)
+        return Mean(min(max(mean.value, low), high), se, mean.df)
+
+
+def as_proportion(value: float, se: float, n_eff: float) -> Proportion:
+    """The proportion with this standard error: of as many effective observations as have it.
+
+    Where the line leads to 0 or beyond, or to 1, it is that, of the sample's own.
+    """
+    if not 0.0 < value < 1.0 or se == 0.0:
+        return Proportion(min(max(value, 0.0), 1.0), n_eff)
+    return Proportion(value, value * (1.0 - value) / (se * se))

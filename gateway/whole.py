@@ -1,0 +1,67 @@
+"""The whole of a domain: what the networks' second-moment tables say together, and the lines drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.ridge import Line
+from regional.moments import FOLDS, Moments
+from regional.momenttable import Key, MomentTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whole:
+    """cells: of all networks together. columns: features adjusted for; axes: (p,) theirs in the fingerprint.
+
+    networks: how many gave a table. missing: why each other did not. refused: cells that were not told, for privacy.
+    """
+
+    cells: Mapping[Key, Moments]
+    columns: tuple[str, ...]
+    axes: tuple[int, ...]
+    networks: int
+    missing: Mapping[str, str]
+    refused: int
+    _lines: dict[tuple[str, str], tuple[Line | None, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tables: Mapping[str, MomentTable], axes: tuple[int, ...], missing: Mapping[str, str]) -> Whole:
+        """From the table of each network, by name; at least one."""
+        parts: dict[Key, list[Moments]] = {}
+        for name in sorted(tables):
+            for key, moments in tables[name].cells.items():
+                parts.setdefault(key, []).append(moments)
+        cells = {key: Moments.merged(found) for key, found in parts.items()}
+        columns = next(iter(tables.values())).columns
+        refused = sum(table.refused for table in tables.values())
+        return cls(cells, columns, axes, len(tables), dict(missing), refused)
+
+    def total(self, action: str, outcome: str) -> Moments | None:
+        """Over all folds; None where nothing is told."""
+        return self._over(action, outcome, range(FOLDS))
+
+    def everyone(self, outcome: str) -> Moments | None:
+        """Over all actions and folds."""
+        found = [moments for (_, name, _), moments in self.cells.items() if name == outcome]
+        return Moments.merged(found) if found else None
+
+    def lines(self, action: str, outcome: str) -> tuple[Line | None, ...]:
+        """FOLDS lines, each drawn through the nodes of the other folds."""
+        key = (action, outcome)
+        if key not in self._lines:
+            self._lines[key] = tuple(self._line(action, outcome, fold) for fold in range(FOLDS))
+        return self._lines[key]
+
+    def line(self, action: str, outcome: str) -> Line | None:
+        """Through the nodes of all folds."""
+        total = self.total(action, outcome)
+        return None if total is None else Line.of(total)
+
+    def _line(self, action: str, outcome: str, fold: int) -> Line | None:
+        others = self._over(action, outcome, [each for each in range(FOLDS) if each != fold])
+        return None if others is None else Line.of(others)
+
+    def _over(self, action: str, outcome: str, folds: range | list[int]) -> Moments | None:
+        found = [self.cells[action, outcome, fold] for fold in folds if (action, outcome, fold) in self.cells]
+        return Moments.merged(found) if found else None

@@ -1,0 +1,33 @@
+"""Tables over all persons of a network that are published with each epoch of its atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from regional.atom import Atom
+from regional.packet import Packet
+
+
+class Attachment(Protocol):
+    """One table: sums over whole atoms, so that two epochs of it never differ by fewer than an atom's persons.
+
+    It is put together from parts, one for each atom, made when the atom is formed and kept beside it, unpublished and
+    unchanged, until the atom is withdrawn. What changes of a person later does not change the part.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the epoch's index calls it: a to z and hyphens."""
+
+    def part(self, atom: Atom, members: Sequence[Packet]) -> bytes:
+        """What the table needs of one atom's members, as they are now. b"" where it needs nothing of them.
+
+        Of the outcomes that `atom.figures` does not name it may hold nothing: too few of their values are new.
+        """
+
+    def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
+        """The table over these atoms with their parts, as it is published; None where there is to be none.
+
+        The same atoms give the same octets, in whatever order: the table is addressed by their digest.
+        """
