@@ -50,9 +50,13 @@ class _Arm:
         n_eff = effective_n(weight, np.ones(len(weight)))
         if n_eff < MIN_EFFECTIVE_N:
             return None
-        share = (weight / weight.sum())[:, None]
         # From the common minimum: exactly 0 where nobody differs.
         points = neighbours.points[members] - neighbours.points.min(axis=0)
+        # Equally near neighbours stand in the order of their networks' names: summed by what they are, they add up to
+        # the same whosever they are.
+        order = np.lexsort((*points.T, weight))
+        weight, points = weight[order], points[order]
+        share = (weight / weight.sum())[:, None]
         mean = (share * points).sum(axis=0)
         return cls(mean, np.sqrt(share) * (points - mean), n_eff)
 

@@ -15,18 +15,24 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from gateway import transferring
 from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
 from gateway.keeping import EMBEDDED, EngineSection
+from gateway.reading import ReadingSection
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
 from gateway.transferring import KeySection, SecondarySection, SoaSection
+from regional.client import NetworkClient
+from regional.engines.address import EngineAddress
+from regional.engines.opening import READABLE
+from regional.reader import Reader
 from registry.anchor import Anchors
 from registry.clock import Clock
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
+from registry.endpoint import check_endpoints
 from registry.errors import ConfigError
 from registry.limiter import RATE
 from registry.schema import MIN_AGGREGATED, Schema
@@ -90,8 +96,11 @@ class HashSplit(Section):
 
 
 class NetworkSection(Section):
+    """serve: who answers gateways' questions, the network itself, or its engine, which they then read themselves."""
+
     domain: DomainName
     engine: EngineSection = EngineSection(at=EMBEDDED)
+    serve: Literal["network", "engine"] = "network"
     listen: Address
     process: str | None = None
     key: PublicKey | None = None
@@ -99,10 +108,20 @@ class NetworkSection(Section):
     where: Mapping[str, Value | list[Value]] = {}
     each: Mapping[str, list[Value] | HashSplit] = {}
 
+    @model_validator(mode="after")
+    def _can_serve(self) -> NetworkSection:
+        if self.serve == "engine" and self.engine.kind not in READABLE:
+            known = ", ".join(f"{scheme}:" for scheme in READABLE)
+            raise ValueError(
+                f"gateways cannot read {self.engine.kind} themselves; they can {known}; or leave serve out"
+            )
+        return self
+
 
 class GatewaySection(Section):
     listen: Address
     resolver: ResolverSection = ResolverSection()
+    reading: ReadingSection = ReadingSection()
     deadline: Seconds = 1.0
     cache: Annotated[Bytes, Field(ge=1024**2)] = 256 * 1024**2
     workers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -123,6 +142,7 @@ class NetworkConfig(Section):
     name: str
     domain: str
     engine: EngineSection
+    serve: Literal["network", "engine"]
     listen: Address
     process: str
     key: str | None
@@ -133,6 +153,11 @@ class NetworkConfig(Section):
     def endpoint(self) -> str:
         """Where the network's service answers."""
         return f"http://{self.listen}/{self.name}"
+
+    @property
+    def asked_at(self) -> str:
+        """Where gateways ask: the network's service, or its engine."""
+        return self.endpoint if self.serve == "network" else EngineAddress.parse(self.engine.at, self.name).endpoint
 
 
 class FederationConfig:
@@ -161,7 +186,10 @@ class FederationConfig:
 
     @cached_property
     def _schemas(self) -> dict[str, Schema]:
-        return {name: self._schema(name, section) for name, section in self.domains.items()}
+        schemas = {name: self._schema(name, section) for name, section in self.domains.items()}
+        for each in self.networks.values():
+            check_endpoints(each.name, each.domain, schemas[each.domain].release, (each.asked_at,))
+        return schemas
 
     def _schema(self, domain: str, section: DomainSection) -> Schema:
         """The schema file, with what the domain's section says otherwise."""
@@ -192,6 +220,13 @@ class FederationConfig:
         anchors = None if resolver.anchor is None else Anchors.from_file(self.here / resolver.anchor[len("file:") :])
         zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
         return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
+
+    def reader(self, served: NetworkClient, clock: Clock) -> Reader:
+        """Who asks the networks for the gateway. Raises ConfigError where a secret cannot be read."""
+        try:
+            return self.gateway.reading.reader(served, self.here, clock)
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: gateway.reading: {error.detail}") from None
 
     @property
     def ds_file(self) -> Path | None:
@@ -266,6 +301,7 @@ class FederationConfig:
                 name=name,
                 domain=section.domain,
                 engine=section.engine,
+                serve=section.serve,
                 listen=section.listen,
                 process=section.process or name,
                 key=section.key,

@@ -13,8 +13,9 @@ from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.resolver import Resolver
 from regional.client import Failed, HandedOver, NearestReply, NearestRequest, Refused, TimedOut
-from regional.reader import SERVED, Reader, scheme_of
+from regional.reader import Reader
 from registry.cell import Naming
+from registry.endpoint import scheme_of, shows_packets
 from registry.errors import KindredError, LookupFailed
 from registry.lookup import NetworkInfo
 from registry.schema import Schema
@@ -124,6 +125,6 @@ class Fanout:
 
     def _check_release(self, endpoint: str) -> None:
         """Raise Refused where the endpoint shows every packet and the domain does not allow that."""
-        scheme = scheme_of(endpoint)
-        if self._schema.release != "packets" and scheme not in SERVED:
-            raise Refused(f"{self._naming.domain} releases aggregates; what is read at {scheme}: is packets")
+        if self._schema.release != "packets" and shows_packets(endpoint):
+            what = f"{self._naming.domain} releases {self._schema.release}"
+            raise Refused(f"{what}; what is read at {scheme_of(endpoint)}: is packets")

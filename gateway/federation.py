@@ -24,7 +24,6 @@ from gateway.gathering import Gathering
 from gateway.journey import Journey
 from gateway.pages import Pages
 from gateway.question import Question
-from gateway.reading import readers
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import Standpoint
@@ -74,9 +73,9 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
-        lookups = Lookups(settings.source(clock))
         served = NetworkClient(Connections())
-        reader = readers(served)
+        reader = settings.reader(served, clock)
+        lookups = Lookups(settings.source(clock))
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,

@@ -51,7 +51,8 @@ class Network:
     """One member of one domain. `engine` is its own; its packets are of `schema`'s space, and of the network `home`:
     itself, unless it is a share of another.
 
-    withdrawals: the log of who has left, kept where no backup reaches. door: where deposits go, once it has shares.
+    answers: whether questions are answered here, and not read where the engine keeps the packets. withdrawals: the log
+    of who has left, kept where no backup reaches. door: where deposits go, once it has shares.
     handed_over: the serial of the registry's zone since which others cover what it covered before; 0: it has handed
     over nothing. zone_serial: of the registry's zone with the published coverage.
     """
@@ -65,6 +66,7 @@ class Network:
         min_cohort: int,
         clock: Clock,
         *,
+        answers: bool = True,
         withdrawals: Withdrawals | None = None,
         home: str | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class Network:
         self.stored = 0  # packets taken in this process's life
         self._engine = engine
         self._clock = clock
+        self.answers = answers
         self._withdrawals = withdrawals
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
@@ -218,6 +221,8 @@ class Network:
         epoch: a serial of the registry's zone; what was relied on to ask here is at least as new. 0: not known.
         """
         self._check_release()
+        if not self.answers:
+            raise NotGranted(f"{self.name} is not asked here, but where its engine keeps its packets")
         most = self._engine.limits.k
         if not 1 <= query.k <= most:
             raise QuestionError(f"k is {query.k}; this network takes 1 to {most}", path="k")

@@ -7,13 +7,12 @@ reader in the asker's process reads what is kept there and answers in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from regional.batch import Batch
 from regional.client import Failed, NearestReply, NearestRequest
+from registry.endpoint import scheme_of
 from registry.errors import KindredError, PacketError
-
-SERVED: Final = frozenset({"http", "https"})  # schemes of networks that answer themselves
 
 
 class Reader(Protocol):
@@ -30,11 +29,6 @@ class Reader(Protocol):
 
     async def close(self) -> None:
         """Let go."""
-
-
-def scheme_of(endpoint: str) -> str:
-    """`nats` of `nats://127.0.0.1:4222/farms`."""
-    return endpoint.partition(":")[0].lower()
 
 
 class Readers:

@@ -132,6 +132,7 @@ class Household:
         """Begin to move the packets of the network, or of one of its shares. Raises as MovableEngine.move."""
         if self.busy:
             raise Conflict(f"{self._home.name} is being split; move it, or a share, when that is done")
+        self._check_asked()
         network, engine = next(each for each in self._parts if each[0].name == name)
         await engine.move(to)
         return {"network": network.name, **engine.state()}
@@ -144,6 +145,7 @@ class Household:
             if len(self._parts) != into:
                 raise Conflict(f"{self._home.name} is split into {len(self._parts)} already")
             return self.state()
+        self._check_asked()
         if self._home.schema.release != "packets":
             raise NotGranted(f"{self._home.domain} releases aggregates; the atoms of a network are made in one place")
         if self._engine.busy:
@@ -170,6 +172,11 @@ class Household:
             raise
         self._begin()
         return self.state()
+
+    def _check_asked(self) -> None:
+        """Raise Conflict where gateways read the engine themselves: nobody could tell them that it is another one."""
+        if not self._home.answers:
+            raise Conflict(f"gateways read the engine of {self._home.name} themselves; let it answer (serve: network)")
 
     @property
     def _home(self) -> Network:

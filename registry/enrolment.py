@@ -22,6 +22,7 @@ import numpy as np
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
 from registry.coverage import Coverage, Renewal
+from registry.endpoint import check_endpoints
 from registry.errors import (
     ConfigError,
     Conflict,
@@ -89,6 +90,8 @@ class Enrolment:
                 raise ConfigError(f"two networks are enrolled as {member.name!r}; one of them needs another name")
             if member.domain not in self.domains:
                 raise ConfigError(f"network {member.name}: its domain {member.domain!r} is not served here")
+            release = self.domains[member.domain].schema.release
+            check_endpoints(member.name, member.domain, release, member.endpoints)
             others = {other.name: other.grant for other in self.members.values()}
             check_grant(member.name, member.grant, Naming(member.domain, origin), others)
             self.members[member.name] = member

@@ -98,7 +98,9 @@ class NetworkGround:
         # the others.
         withdrawals = Withdrawals(self._config.data_dir / "withdrawn" / name)
         if schema.release == "packets":
-            return Network(name, domain, schema, engine, least, self._clock, withdrawals=withdrawals), engine
+            answers = self._network.serve == "network"
+            made = Network(name, domain, schema, engine, least, self._clock, answers=answers, withdrawals=withdrawals)
+            return made, engine
         ledger = Ledger(self._config.data_dir / "atoms" / name)
         publication = Publication(name, domain, schema, least, ledger, withdrawals, self._clock)
         return AggregateNetwork(name, domain, schema, engine, least, self._clock, publication, withdrawals), engine

@@ -29,7 +29,7 @@ def members(config: FederationConfig) -> list[Member]:
     Their keys are in federation.yaml, or in data_dir/keys/NAME.pub. Raises ConfigError, SituationError (a bound).
     """
     admitted = [
-        Member(name, each.domain, _key(config, f"networks.{name}", name, each.key), (each.endpoint,), each.engine.kind)
+        Member(name, each.domain, _key(config, f"networks.{name}", name, each.key), (each.asked_at,), each.engine.kind)
         for name, each in config.networks.items()
     ]
     for name, section in config.registry.subtrees.items():

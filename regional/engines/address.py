@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from registry.errors import ConfigError
 
@@ -58,9 +58,20 @@ class EngineAddress:
         return cls(parts.scheme, tuple(servers), name, dict(parse_qsl(parts.query, keep_blank_values=True)))
 
     @property
+    def at(self) -> str:
+        """The servers: `nats://127.0.0.1:4222,127.0.0.1:4223`."""
+        hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.servers)
+        return f"{self.scheme}://{','.join(hosts)}"
+
+    @property
     def where(self) -> str:
-        """For messages."""
-        return f"{self.scheme}://{','.join(f'{host}:{port}' for host, port in self.servers)}/{self.name}"
+        """For messages: the servers and the name."""
+        return f"{self.at}/{self.name}"
+
+    @property
+    def endpoint(self) -> str:
+        """What the registry tells of it; no credentials."""
+        return self.where + (f"?{urlencode(self.options)}" if self.options else "")
 
     def number(self, option: str, default: int, most: int) -> int:
         """An option that is a whole number from 1. Raises ConfigError."""

@@ -26,12 +26,38 @@ class Placed(NamedTuple):
     packet: bytes
 
 
-class Backing(Protocol):
-    """Packets on a server that other fronts read and write too. Errors are those of `regional.engine.Engine`."""
+class Watched(Protocol):
+    """Packets on a server that tells of each change."""
 
     @property
     def where(self) -> str:
         """The server and what of it, for messages; no credentials."""
+
+    def watch(self, after: int | None = None) -> Watch:
+        """As `Engine.watch`; what is told as a packet may be anything."""
+
+
+class Readable(Watched, Protocol):
+    """Packets on a server as those see them who may only read. Errors are those of `regional.engine.Engine`."""
+
+    async def open(self) -> None:
+        """Connect, and see that the server can do what is needed."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+    def settle(self, version: int) -> None:
+        """Packets are kept by this version of the partition; called once, after `open`."""
+
+    async def note(self, name: str) -> bytes | None:
+        """As `Engine.note`."""
+
+    async def mark(self) -> int:
+        """A position by which a watch has told all that was acknowledged, by whomever, before this was called."""
+
+
+class Backing(Watched, Protocol):
+    """Packets on a server that other fronts read and write too. Errors are those of `regional.engine.Engine`."""
 
     @property
     def limits(self) -> Limits:
@@ -60,9 +86,6 @@ class Backing(Protocol):
 
     async def bucket(self, number: int) -> list[bytes]:
         """All that is kept in a bucket, whatever it is."""
-
-    def watch(self, after: int | None = None) -> Watch:
-        """As `Engine.watch`; what is told as a packet may be anything."""
 
     async def note(self, name: str) -> bytes | None:
         """As `Engine.note`."""

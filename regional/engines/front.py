@@ -8,22 +8,16 @@ it cannot know what others store, it does not answer.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Final
 
 from regional.engine import Census, Change, Limits, NearestQuery, NearestResult, PutResult, Told, Watch
-from regional.engines.backing import Backing, Placed, end, newest_of, results_of
-from regional.engines.mirror import Home, Mirror
+from regional.engines.backing import Backing, Placed, newest_of, results_of
+from regional.engines.following import Following
+from regional.engines.mirror import Home
 from regional.packet import Packet
 from regional.partition import Partition
-from registry.errors import ConfigError, Corrupt, KindredError, Unavailable
-
-FIRST_PAUSE_S: Final = 0.1  # before a lost watch is begun again; doubled each time it fails
-LAST_PAUSE_S: Final = 2.0
-
-log = logging.getLogger(__name__)
+from registry.errors import ConfigError, Corrupt
 
 
 class Front:
@@ -34,11 +28,7 @@ class Front:
         self._d = d
         self._backing = backing
         self._partition = partition or Partition.whole(d)
-        self._mirror = Mirror(home, d)  # what is told now
-        self._known = self._mirror  # what is complete
-        self._position: int | None = None
-        self._lost: str | None = "it is not open"  # why it cannot answer
-        self._following: asyncio.Task[None] | None = None
+        self._following = Following(home, d, backing)
 
     @property
     def limits(self) -> Limits:
@@ -53,36 +43,27 @@ class Front:
     @property
     def count(self) -> int:
         """Packets held, those of withdrawn nodes not counted."""
-        return len(self._known.index)
+        return self._following.count
 
     @property
     def foreign(self) -> int:
         """How many things on the server are no packets of this network, and are left out."""
-        return self._known.foreign
+        return self._following.foreign
 
     async def open(self) -> None:
         """Connect, and mirror all that is kept."""
-        self._known = self._mirror = Mirror(self._home, self._d)
-        self._position = None
         await self._backing.open()
         try:
             await self._settle()
-            complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._following = asyncio.create_task(self._follow(complete))
-            await complete
+            await self._following.open()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         """Let go."""
-        following, self._following = self._following, None
-        if following is not None:
-            await end(following)
-        self._lost = "it is not open"
+        await self._following.close()
         await self._backing.close()
-        for mirror in {self._known, self._mirror}:
-            await asyncio.to_thread(mirror.index.close)
 
     async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
         """Store packets. Raises StorageFull or Unavailable, with nothing acknowledged."""
@@ -90,11 +71,11 @@ class Front:
         placed = [self._placed(packet, data) for packet, data in newest.values()]
         held = dict(zip(newest, await self._backing.put(placed), strict=True))
         stored = [
-            (each.bucket if each.bucket is not None else self._mirror.bucket(each.node) or 0, *newest[each.node])
+            (each.bucket if each.bucket is not None else self._following.bucket(each.node) or 0, *newest[each.node])
             for each in placed
             if each.seq > held[each.node]
         ]
-        self._mirror.take(stored)
+        self._following.take(stored)
         return results_of(packets, held)
 
     async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
@@ -104,26 +85,26 @@ class Front:
     async def get(self, node: bytes) -> bytes | None:
         """The current packet of a node (also a tombstone), as the server has it."""
         data = await self._backing.get(node)
-        return data if data is not None and self._mirror.read(data) is not None else None
+        return data if data is not None and self._following.read(data) is not None else None
 
     async def history(self, node: bytes) -> list[bytes]:
         """The packets of a node that are kept, the current one first."""
         kept = await self._backing.history(node)
-        return [data for data in kept if self._mirror.read(data) is not None]
+        return [data for data in kept if self._following.read(data) is not None]
 
     async def bucket(self, number: int) -> list[bytes]:
         """All packets in a bucket, as the server has them."""
         kept = await self._backing.bucket(number)
-        read = await asyncio.to_thread(lambda: [self._mirror.read(data) for data in kept])
+        read = await asyncio.to_thread(lambda: [self._following.read(data) for data in kept])
         return [data for data, packet in zip(kept, read, strict=True) if packet is not None and not packet.tombstone]
 
     async def nearest(self, query: NearestQuery) -> NearestResult:
         """The nearest packets, exactly. Raises Unavailable while the server cannot be heard."""
-        return await self._current().index.nearest(query)
+        return await self._following.nearest(query)
 
     async def census(self) -> Census:
         """A copy of everything that can be found."""
-        return await self._current().index.census()
+        return await self._following.census()
 
     async def watch(self, after: int | None = None) -> Watch:
         """All that is kept, then each change as it comes."""
@@ -156,50 +137,9 @@ class Front:
             raise Corrupt(f"{self._backing.where}: {error.detail}") from None
         self._backing.settle(self._partition.version)
 
-    async def _follow(self, complete: asyncio.Future[None]) -> None:
-        """Hear of every change, for ever; `complete` is done when all has been heard for the first time."""
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                async with aclosing(self._backing.watch(self._position)) as watch:
-                    async for told in watch:
-                        await self._hear(told)
-                        if told.complete and not complete.done():
-                            complete.set_result(None)
-                        pause = FIRST_PAUSE_S
-                raise Unavailable("the watch has ended")
-            except Exception as error:  # whatever it is: a network must not stay silent for it
-                detail = error.detail if isinstance(error, KindredError) else f"{type(error).__name__}: {error}"
-                self._lost = f"{self._backing.where} cannot be heard: {detail}"
-                if not complete.done():
-                    complete.set_exception(error if isinstance(error, KindredError) else Unavailable(self._lost))
-                    return
-                log.warning("%s: %s; again in %.1f s", self._home.network, self._lost, pause)
-            await asyncio.sleep(pause)
-            pause = min(LAST_PAUSE_S, 2 * pause)
-
-    async def _hear(self, told: Told) -> None:
-        if told.afresh:
-            self._lost = f"{self._backing.where} is being read"
-            self._mirror = Mirror(self._home, self._d)
-        if told.changes:
-            self._mirror.hear(told.changes)
-            await asyncio.sleep(0)  # others' turn, however much there is to hear
-        self._position = told.position
-        if told.complete:
-            if self._known is not self._mirror:
-                self._known.index.close()
-                self._known = self._mirror
-            self._lost = None
-
-    def _current(self) -> Mirror:
-        if self._lost is not None:
-            raise Unavailable(f"{self._home.network}: {self._lost}")
-        return self._known
-
     def _placed(self, packet: Packet, data: bytes) -> Placed:
         bucket = None if packet.tombstone else self._partition.bucket(packet.fingerprint)
         return Placed(bucket, packet.node, packet.seq, data)
 
     def _belongs(self, change: Change) -> bool:
-        return change.packet is None or self._mirror.read(change.packet) is not None
+        return change.packet is None or self._following.read(change.packet) is not None

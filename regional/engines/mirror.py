@@ -47,6 +47,10 @@ class Mirror:
         self.index = Index(home.network, d)
         self.foreign = 0
 
+    def __len__(self) -> int:
+        """Nodes, withdrawn ones too."""
+        return len(self._held)
+
     def hear(self, changes: Sequence[Change]) -> None:
         """Take what a watch told."""
         entries: list[Entry] = []
@@ -57,7 +61,9 @@ class Mirror:
                     entries += self._newer(change.bucket, packet, change.packet)
                     continue
                 self.foreign += 1
-                log.warning("something that is no packet of %s lies among its packets: left out", self._home.network)
+                if self.foreign.bit_count() == 1:  # of ever more, each doubling is told
+                    what = "%d things that are no packets of %s lie among its packets: left out"
+                    log.warning(what, self.foreign, self._home.network)
             held = self._held.get(change.node)
             if held is not None and held[1] == change.bucket:
                 del self._held[change.node]

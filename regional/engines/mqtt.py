@@ -24,7 +24,7 @@ from regional.engine import MAX_K, Change, Limits, Told, Watch
 from regional.engines.address import EngineAddress
 from regional.engines.backing import NEVER, PATIENCE_S, Placed, end, seq_of
 from regional.engines.mqttaccount import Account, Held, Way, newest, read_counts
-from regional.engines.mqttlink import AT_ONCE, Arrived, MqttLink, with_seq
+from regional.engines.mqttlink import AT_ONCE, Arrived, MqttLink, change_of, with_seq
 from registry.errors import ConfigError, KindredError, Unavailable
 
 _COUNT_S: Final = 0.05  # between counts
@@ -134,7 +134,7 @@ class MqttBacking:
                         if message.topic == topics[1]:
                             self._counted = read_counts(message.payload)
                             self._account.changed.set()
-                        elif (change := self._change(message)) is not None:
+                        elif (change := change_of(message, self._prefix)) is not None:
                             if complete and not self._note(change, message.seq):
                                 continue
                             changes.append(change)
@@ -362,14 +362,6 @@ class MqttBacking:
                 return await self._link.retained(topics)
         except TimeoutError:
             raise Unavailable(f"{self._where} does not answer") from None
-
-    def _change(self, message: Arrived) -> Change | None:
-        """What a message changes; None for what is at no place of ours."""
-        number, _, name = message.topic.removeprefix(self._prefix).partition("/")
-        try:
-            return Change(int(number), bytes.fromhex(name), message.payload or None)
-        except ValueError:
-            return None
 
     def _topic(self, bucket: int, node: bytes) -> str:
         return f"{self._prefix}{bucket:04d}/{node.hex()}"

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from regional.engine import Change
 from regional.engines.address import EngineAddress
 from regional.engines.backing import SILENCE_S
 from registry.errors import ConfigError, NotGranted, Unavailable
@@ -42,10 +43,11 @@ class Arrived(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """Messages in their order; complete: all retained ones have come."""
+    """Messages in their order; complete: all retained ones have come. client: the connection that brought them."""
 
     messages: list[Arrived]
     complete: bool
+    client: aiomqtt.Client
 
 
 class MqttLink:
@@ -116,7 +118,7 @@ class MqttLink:
                     later = SubscribeOptions(qos=1, retainHandling=_NOT_SENT_AGAIN)
                     for topic in topics:
                         await client.subscribe(topic, options=later)
-                yield Heard(messages, complete)
+                yield Heard(messages, complete, client)
                 if complete and not stay:
                     return
 
@@ -129,6 +131,15 @@ class MqttLink:
         if number in _TOO_OLD:
             return ConfigError(f"{where} does not speak MQTT 5; a broker of version 5 or later is needed")
         return Unavailable(f"{where} cannot be reached: {error}"[:300])
+
+
+def change_of(message: Arrived, prefix: str) -> Change | None:
+    """What a message below `prefix` changes; None for what is at no place of ours."""
+    number, _, name = message.topic.removeprefix(prefix).partition("/")
+    try:
+        return Change(int(number), bytes.fromhex(name), message.payload or None)
+    except ValueError:
+        return None
 
 
 def with_seq(seq: int) -> Properties:

@@ -30,7 +30,7 @@ _BUCKET: Final = re.compile(r"\d{4}")
 class NatsBacking:
     """One bucket; it is made where there is none, with `replicas` and `history` of the address' options."""
 
-    def __init__(self, address: EngineAddress, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, address: EngineAddress, patience_s: float = PATIENCE_S, reading: bool = False) -> None:
         address.only("history", "replicas")
         self._history = address.number("history", 1, MAX_HISTORY)
         self._where = address.where
@@ -46,11 +46,16 @@ class NatsBacking:
             allow_rollup_hdrs=True,
             duplicate_window=1,  # seconds in which the server remembers every message's id
         )
-        self._link = NatsLink(address, config, patience_s)
+        self._link = NatsLink(address, config, patience_s, reading)
         self._version = 0
         self._writer = NatsWriter(
             self._link, lambda bucket, node: self._key(f"{bucket:04d}.{node_text(node)}"), patience_s
         )
+
+    @classmethod
+    def reading(cls, address: EngineAddress, patience_s: float) -> NatsBacking:
+        """One that only reads, and needs no right to write."""
+        return cls(address, patience_s, reading=True)
 
     @property
     def where(self) -> str:
@@ -108,6 +113,7 @@ class NatsBacking:
 
     async def watch(self, after: int | None = None) -> Watch:
         """All keys of this version, then each change; a position is the stream's sequence number."""
+        await self._link.rejoin()
         if after is not None and await self._link.last() < after:
             after = None  # not the stream that was watched
         policy = DeliverPolicy.LAST_PER_SUBJECT if after is None else DeliverPolicy.BY_START_SEQUENCE
@@ -123,6 +129,10 @@ class NatsBacking:
                 complete = complete or heard.pending == 0
                 yield Told(changes, complete, afresh, position)
                 afresh = False
+
+    async def mark(self) -> int:
+        """The stream's newest sequence number, from its leader."""
+        return await self._link.last()
 
     async def note(self, name: str) -> bytes | None:
         """A note is a key of its own."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -17,10 +16,10 @@ from nats.js.errors import APIError, NotFoundError, ServerError
 
 from regional.engines.address import EngineAddress
 from regional.engines.backing import PATIENCE_S, SILENCE_S
-from registry.errors import ConfigError, NotGranted, StorageFull, Unavailable
+from regional.engines.natsclient import connected
+from registry.errors import ConfigError, StorageFull, Unavailable
 
 LEAST: Final = (2, 9)  # version of the server
-_CONNECT_S: Final = 3.0
 _REPLY_S: Final = 2.0
 _PAUSE_S: Final = 0.1  # between attempts
 _CONFLICT: Final = frozenset({10071, 10164})  # wrong last sequence
@@ -51,13 +50,19 @@ class Heard(NamedTuple):
 
 
 class NatsLink:
-    """The stream `config`, made where there is none, on the servers of `address`."""
+    """The stream `config`, on the servers of `address`; it is made where there is none.
 
-    def __init__(self, address: EngineAddress, config: StreamConfig, patience_s: float = PATIENCE_S) -> None:
+    reading: nothing is made, and no other servers are connected to than the address names, though they name others.
+    """
+
+    def __init__(
+        self, address: EngineAddress, config: StreamConfig, patience_s: float = PATIENCE_S, reading: bool = False
+    ) -> None:
         self._address = address
         self._config = config
         self._stream = config.name or ""
         self._patience_s = patience_s
+        self._reading = reading
         self._client: Client | None = None
         self._parted = False  # whether there is no connection
         self._listening: set[asyncio.Event] = set()  # of those who consume
@@ -72,7 +77,7 @@ class NatsLink:
         self._client = client = await self._connect()
         try:
             self._check(client)
-            await self._patiently(self._make)
+            await self._patiently(self._find if self._reading else self._make)
         except BaseException:
             await self.close()
             raise
@@ -84,6 +89,11 @@ class NatsLink:
         if client is not None:
             with suppress(Error, OSError):
                 await client.close()
+
+    async def rejoin(self) -> None:
+        """Connect again where the client does not by itself. Raises Unavailable, NotGranted."""
+        if self._reading and self._parted:
+            self._client = await self._connect()
 
     async def publish(self, subject: str, value: bytes | None, headers: Mapping[str, str]) -> int:
         """The revision of what is stored now; one attempt. Raises Overtaken where it is not as the headers expect.
@@ -214,58 +224,24 @@ class NatsLink:
         return self._client
 
     async def _connect(self) -> Client:
-        address = self._address
-        client = Client()
-        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        last = [""]
-
-        async def note(error: Exception) -> None:
-            last[0] = str(error)
-            if "authorization" in last[0].lower() and not failed.done():
-                failed.set_result(error)
-
-        async def parted() -> None:
-            self._part()
-
-        async def joined() -> None:
+        def joined() -> None:
             self._parted = False
 
-        connecting = asyncio.create_task(
-            client.connect(
-                servers=[
-                    f"nats://[{host}]:{port}" if ":" in host else f"nats://{host}:{port}"
-                    for host, port in address.servers
-                ],
-                user=address.user,
-                password=address.password,
-                tls=None if address.ca is None else ssl.create_default_context(cafile=str(address.ca)),
-                error_cb=note,
-                disconnected_cb=parted,
-                reconnected_cb=joined,
-                connect_timeout=2,
-                reconnect_time_wait=1,
-                max_reconnect_attempts=-1,
-                ping_interval=2,
-                max_outstanding_pings=2,
-            )
-        )
-        either: set[asyncio.Future[Any]] = {connecting, failed}
-        await asyncio.wait(either, timeout=_CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
-        if connecting.done() and connecting.exception() is None:
-            self._parted = False
-            return client
-        connecting.cancel()
-        with suppress(BaseException):
-            await connecting
-        if failed.done():
-            raise NotGranted(f"{address.where}: wrong user or password")
-        raise Unavailable(f"{address.where} cannot be reached: {last[0] or 'no answer'}")
+        client = await connected(self._address, self._part, joined, faithful=self._reading)
+        joined()
+        return client
 
     def _check(self, client: Client) -> None:
         version = client.connected_server_version
         if (version.major, version.minor) < LEAST:
             found, right = f"{version.major}.{version.minor}", f"{LEAST[0]}.{LEAST[1]}"
             raise ConfigError(f"{self._address.where} is NATS {found}; {right} or later is needed")
+
+    async def _find(self, js: JetStreamContext) -> None:
+        try:
+            await js.stream_info(self._stream)
+        except NotFoundError:
+            raise Unavailable(f"{self._address.where}: there is no such bucket") from None
 
     async def _make(self, js: JetStreamContext) -> None:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, Final
 
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
-from regional.engines.backing import PATIENCE_S, Backing
+from regional.engines.backing import PATIENCE_S, Backing, Readable
 from regional.engines.front import Front
 from regional.engines.mirror import Home
 from regional.partition import Partition
@@ -20,21 +21,37 @@ _ENGINES: Final = {  # those that answer themselves, and those whose packets a f
     "etcd": ("regional.engines.etcd", "EtcdBacking"),
     "redis": ("regional.engines.redis", "RedisBacking"),
 }
+_READABLES: Final = {
+    "mqtt": ("regional.engines.mqttreading", "MqttReading"),
+    "nats": ("regional.engines.nats", "NatsBacking.reading"),
+    "redis": ("regional.engines.redis", "RedisBacking.reading"),
+}
+READABLE: Final = tuple(_READABLES)  # schemes of servers that can be read without a front before them
 
 
 def engine_at(
     address: EngineAddress, home: Home, d: int, partition: Partition | None = None, patience_s: float = PATIENCE_S
 ) -> Engine:
     """An engine on a server, not open yet. Raises ConfigError for an option that it does not have."""
-    module, name = _ENGINES[address.scheme]
-    try:
-        made: Any = getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"engine {address.where}: {error.name} is not installed; pip install 'kindred[{address.scheme}]'"
-        ) from None
+    made = _load(_ENGINES[address.scheme], address)
     if address.scheme == "milvus":
         engine: Engine = made(home, d, address, partition, patience_s)
         return engine
     backing: Backing = made(address, patience_s)
     return Front(home, d, backing, partition)
+
+
+def readable_at(address: EngineAddress, patience_s: float) -> Readable:
+    """A server's packets for those who only read, not open yet; its scheme is one of READABLE. Raises ConfigError."""
+    readable: Readable = _load(_READABLES[address.scheme], address)(address, patience_s)
+    return readable
+
+
+def _load(place: tuple[str, str], address: EngineAddress) -> Any:
+    module, name = place
+    try:
+        return attrgetter(name)(import_module(module))
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"engine {address.where}: {error.name} is not installed; pip install 'kindred[{address.scheme}]'"
+        ) from None

@@ -24,6 +24,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemory
 from regional.engine import MAX_K, Change, Limits, Told, Watch
 from regional.engines.address import EngineAddress
 from regional.engines.backing import NEVER, PATIENCE_S, SILENCE_S, Placed, end
+from regional.engines.redisscripts import CHANGES, FORGET, GET, PUT
 from registry.errors import ConfigError, NotGranted, StorageFull, Unavailable
 
 LEAST: Final = (6, 2)  # version of the server
@@ -34,72 +35,26 @@ _PAUSE_S: Final = 0.1
 
 log = logging.getLogger(__name__)
 
-# Numbers of Lua are floats: seqs are compared as 20 digits. `at` holds "BUCKET:SEQ", and "BUCKET:" of what is gone.
-_PUT: Final = """
-local root, held = KEYS[1], {}
-for i = 1, #ARGV, 4 do
-  local bucket, node, seq, packet = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local at = redis.call('HGET', root .. 'at', node) or '0000:'
-  local was, old = string.sub(at, 1, 4), string.sub(at, 6)
-  if seq > old then
-    if bucket == '' then bucket = was end
-    if old ~= '' and was ~= bucket then redis.call('HDEL', root .. was, node) end
-    redis.call('HSET', root .. bucket, node, packet)
-    redis.call('HSET', root .. 'at', node, bucket .. ':' .. seq)
-    redis.call('ZADD', root .. 'changes', redis.call('INCR', root .. 'revision'), node)
-  elseif seq == old and redis.call('HGET', root .. was, node) == packet then
-    old = '=' .. old
-  end
-  held[#held + 1] = old
-end
-redis.call('PUBLISH', root .. 'stirred', '')
-return held
-"""
-_FORGET: Final = """
-local root, done = KEYS[1], {}
-for i = 1, #ARGV, 2 do
-  local at = redis.call('HGET', root .. 'at', ARGV[i]) or '0000:'
-  local was, old = string.sub(at, 1, 4), string.sub(at, 6)
-  done[#done + 1] = 0
-  if old ~= '' and old <= ARGV[i + 1] then
-    redis.call('HDEL', root .. was, ARGV[i])
-    redis.call('HSET', root .. 'at', ARGV[i], was .. ':')
-    redis.call('ZADD', root .. 'changes', redis.call('INCR', root .. 'revision'), ARGV[i])
-    done[#done] = 1
-  end
-end
-redis.call('PUBLISH', root .. 'stirred', '')
-return done
-"""
-_GET: Final = """
-local at = redis.call('HGET', KEYS[1] .. 'at', ARGV[1])
-return at and redis.call('HGET', KEYS[1] .. string.sub(at, 1, 4), ARGV[1])
-"""
-_CHANGES: Final = """
-local root, told = KEYS[1], {redis.call('GET', KEYS[1] .. 'revision') or '0'}
-local found = redis.call('ZRANGE', root .. 'changes', '(' .. ARGV[1], '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[2],
-  'WITHSCORES')
-for i = 1, #found, 2 do
-  local bucket = string.sub(redis.call('HGET', root .. 'at', found[i]) or '0000:', 1, 4)
-  told[#told + 1] = {found[i], found[i + 1], bucket, redis.call('HGET', root .. bucket, found[i])}
-end
-return told
-"""
-
 
 class RedisBacking:
     """One prefix of keys, `kindred:{NAME}:`."""
 
-    def __init__(self, address: EngineAddress, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, address: EngineAddress, patience_s: float = PATIENCE_S, reading: bool = False) -> None:
         address.only("db")
         if len(address.servers) != 1:
             raise ConfigError(f"{address.where}: name one server, which keeps them all")
         self._address = address
         self._patience_s = patience_s
+        self._reading = reading
         self._root = f"kindred:{{{address.name}}}:"
         self._prefix = self._root
         self._redis: Redis | None = None
         self._scripts: dict[str, AsyncScript] = {}
+
+    @classmethod
+    def reading(cls, address: EngineAddress, patience_s: float) -> RedisBacking:
+        """One that only reads, and needs no right to write."""
+        return cls(address, patience_s, reading=True)
 
     @property
     def where(self) -> str:
@@ -134,6 +89,8 @@ class RedisBacking:
             if tuple(int(each) for each in version.split(".")[:2]) < LEAST:
                 right = f"{LEAST[0]}.{LEAST[1]} or later is needed"
                 raise ConfigError(f"{self.where} is Redis {version}; {right}")
+            if self._reading:
+                return
             persistence = await self._patiently(lambda redis: redis.info("persistence"))
             if not int(persistence.get("aof_enabled", 0)):
                 log.warning("%s keeps no log (appendonly no): what is acknowledged is lost when it ends", self.where)
@@ -160,7 +117,7 @@ class RedisBacking:
             for each in packets[start : start + ATOMIC]:
                 bucket = "" if each.bucket is None else f"{each.bucket:04d}"
                 words += bucket, each.node, f"{each.seq:020d}", each.packet
-            replies, tried = await self._run(_PUT, *words)
+            replies, tried = await self._run(PUT, *words)
             for found in replies:
                 if not found or (tried and found.startswith(b"=")):  # an attempt without a reply left it there
                     held.append(NEVER)
@@ -171,12 +128,12 @@ class RedisBacking:
     async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Forget packets."""
         words = [word for node, most in nodes for word in (node, f"{most:020d}")]
-        done, _ = await self._run(_FORGET, *words)
+        done, _ = await self._run(FORGET, *words)
         return [bool(each) for each in done]
 
     async def get(self, node: bytes) -> bytes | None:
         """The packet of a node."""
-        found, _ = await self._run(_GET, node)
+        found, _ = await self._run(GET, node)
         return found if isinstance(found, bytes) else None
 
     async def history(self, node: bytes) -> list[bytes]:
@@ -220,7 +177,7 @@ class RedisBacking:
     async def _changes(self, after: int) -> Any:
         try:
             async with asyncio.timeout(SILENCE_S):
-                return (await self._run(_CHANGES, str(after), str(_PAGE)))[0]
+                return (await self._run(CHANGES, str(after), str(_PAGE)))[0]
         except TimeoutError:
             raise Unavailable(f"silent for {SILENCE_S:g} s") from None
 
@@ -235,6 +192,11 @@ class RedisBacking:
                         stirred.set()
                 finally:
                     stirred.set()
+
+    async def mark(self) -> int:
+        """The revision of the newest change."""
+        found = await self._patiently(lambda redis: redis.get(f"{self._prefix}revision"))
+        return int(found or 0)
 
     async def note(self, name: str) -> bytes | None:
         """Notes are a hash of their own."""
@@ -264,12 +226,12 @@ class RedisBacking:
 
     async def _attempt(self, work: Callable[[Redis], Any]) -> tuple[Any, bool]:
         """Do the work, again where the connection is lost or the server is still loading, until patience ends."""
-        redis, why, tried = self._opened(), "no answer", False
+        why, tried = "no answer", False
         try:
             async with asyncio.timeout(self._patience_s):
                 while True:
                     try:
-                        return await work(redis), tried
+                        return await work(self._opened()), tried  # it may have been closed meanwhile
                     except (RedisError, OSError) as error:
                         why, tried = self._bearable(error), True
                     await asyncio.sleep(_PAUSE_S)

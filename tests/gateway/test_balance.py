@@ -97,3 +97,20 @@ def test_the_least_balanced_come_first_and_few_are_told() -> None:
     excess = [each["smd"] / each["chance"] for each in found["features"]]
     assert len(excess) == 8
     assert excess == sorted(excess, reverse=True)
+
+
+def test_the_order_of_equally_near_neighbours_changes_no_bit() -> None:
+    """Among equals it follows from the networks' names, which say nothing about them."""
+    rng = np.random.default_rng(3)
+    of = arms(rng.normal(size=(120, 24)) * 10.0 ** rng.integers(-3, 4, (120, 1)), 60)
+    of = replace(of, distance=np.round(of.distance, 1))
+    order = np.lexsort((rng.random(120), of.distance, np.arange(120) >= 60))
+    mixed = replace(
+        of,
+        distance=of.distance[order],
+        points=of.points[order],
+        weight=of.weight[order],
+        action=tuple(of.action[row] for row in order),
+    )
+    assert not np.array_equal(of.points, mixed.points)
+    assert balance(mixed, ["a", "b"], FEATURES, 0.1) == balance(of, ["a", "b"], FEATURES, 0.1)

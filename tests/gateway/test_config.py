@@ -68,6 +68,12 @@ def test_the_good_one_is_good(tmp_path: Path) -> None:
         ("  one:", "  net:", 6, "DNS label"),
         ("listen: \"127.0.0.1:7301\"", "listen: \"127.0.0.1:7301\", engine: duckdb", 6, "engine"),
         ("listen: \"127.0.0.1:7301\"", "listen: \"127.0.0.1:7301\", key: secret", 6, "key"),
+        ("listen: \"127.0.0.1:7301\"", "listen: \"127.0.0.1:7301\", serve: engine", 6, "cannot read embedded"),
+        ("listen: \"127.0.0.1:7301\"", "listen: \"127.0.0.1:7301\", engine: etcd://h, serve: engine", 6, "read etcd"),
+        ('listen: "127.0.0.1:8080"', 'listen: "127.0.0.1:8080", reading: {idle: 5}', 7, "500ms"),
+        ('"127.0.0.1:8080"', '"127.0.0.1:8080", reading: {accounts: {nats: {user: x}}}', 7, "no engine"),
+        ('"127.0.0.1:8080"', '"127.0.0.1:8080", reading: {accounts: {"nats://h": {user: x}}}', 7, "nats://h:4222"),
+        ('"127.0.0.1:8080"', '"127.0.0.1:8080", reading: {accounts: {"nats://h:1": {password: x}}}', 7, "password"),
         ("version: 1\n", "version: 1\nversion: 1\n", 2, "version"),
     ],
 )  # fmt: skip
@@ -95,3 +101,24 @@ def test_two_processes_cannot_share_a_port(tmp_path: Path) -> None:
 def test_a_missing_file_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"federation\.yaml"):
         FederationConfig.from_yaml(tmp_path / "federation.yaml")
+
+
+def test_a_network_whose_engine_is_asked(tmp_path: Path) -> None:
+    served = 'listen: "127.0.0.1:7301", engine: "nats://10.0.0.1,10.0.0.2:4223?history=5", serve: engine'
+    config = read(tmp_path, GOOD.replace('listen: "127.0.0.1:7301"', served))
+    one = config.networks["one"]
+    assert one.endpoint == "http://127.0.0.1:7301/one"  # deposits
+    assert one.asked_at == "nats://10.0.0.1:4222,10.0.0.2:4223/one?history=5"
+    assert read(tmp_path, GOOD).networks["one"].asked_at == "http://127.0.0.1:7301/one"
+
+
+def test_where_aggregates_are_released_the_engine_is_not_asked(tmp_path: Path) -> None:
+    schema = (ROOT / "examples/domains/crash.yaml").read_text()
+    assert "release: packets" in schema
+    schema = schema.replace("release: packets", "release: aggregates").replace("min_cohort: 1\n", "min_cohort: 5\n")
+    (tmp_path / "crash.yaml").write_text(schema)
+    text = GOOD.replace(f"{ROOT}/examples/domains/", "")
+    assert read(tmp_path, text).schemas()
+    served = text.replace('listen: "127.0.0.1:7301"', 'listen: "127.0.0.1:7301", engine: mqtt://h, serve: engine')
+    with pytest.raises(ConfigError, match="releases aggregates, and who asks at mqtt: reads every"):
+        read(tmp_path, served).schemas()

@@ -378,3 +378,15 @@ def test_members_at_odds_are_refused(registry: Registry[ManualClock]) -> None:
     lost = Member("lost", "medicine", bytes(32), (), "embedded")
     with pytest.raises(ConfigError, match="medicine"):
         Enrolment(domains, [lost], registry.journal, registry.clock, "kindred.internal.")
+
+
+@pytest.mark.parametrize("endpoint", ["nats://127.0.0.1:4222/x", "MQTT://h/x", "dht:abc", "nonsense", ""])
+def test_where_aggregates_are_released_nobody_may_read_packets(tmp_path: Path, endpoint: str) -> None:
+    opened = open_registry(tmp_path, ManualClock())
+    member = Member("one", "d", KEYS["north"].public, ("http://127.0.0.1:1/one", endpoint), "nats")
+    Enrolment([DomainEntry("d", SCHEMA)], [member], opened.journal, opened.clock, "o.")
+    domains = [DomainEntry("d", replace(SCHEMA, release="aggregates"))]
+    with pytest.raises(ConfigError, match="network one: d releases aggregates, and who asks at"):
+        Enrolment(domains, [member], opened.journal, opened.clock, "o.")
+    Enrolment(domains, [replace(member, endpoints=("HTTPS://h/one",))], opened.journal, opened.clock, "o.")
+    opened.journal.close()

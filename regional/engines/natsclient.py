@@ -1,0 +1,87 @@
+"""A connection to NATS servers: which of them, by whose word, and what a refusal is called."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.errors import Error
+
+from regional.engines.address import EngineAddress
+from registry.errors import KindredError, NotGranted, Unavailable
+
+_CONNECT_S: Final = 3.0
+
+
+async def connected(
+    address: EngineAddress, parted: Callable[[], None], joined: Callable[[], None], faithful: bool = False
+) -> Client:
+    """A client of the servers of `address`, which tells when it is parted from them and joined again.
+
+    faithful: to no other servers, whatever they name; it then stays parted. Raises Unavailable or NotGranted.
+    """
+    servers = [f"nats://[{host}]:{port}" if ":" in host else f"nats://{host}:{port}" for host, port in address.servers]
+    refusal: KindredError | None = None
+    for some in [[server] for server in servers] if faithful else [servers]:
+        try:
+            return await _connect(address, some, parted, joined, reconnect=not faithful)
+        except Unavailable as error:
+            refusal = error
+    raise refusal or Unavailable(f"{address.where} names no server")
+
+
+async def _connect(
+    address: EngineAddress,
+    servers: Sequence[str],
+    parted: Callable[[], None],
+    joined: Callable[[], None],
+    reconnect: bool,
+) -> Client:
+    client = Client()
+    failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+    last = [""]
+
+    async def note(error: Exception) -> None:
+        last[0] = str(error)
+        if "authorization" in last[0].lower() and not failed.done():
+            failed.set_result(error)
+
+    async def on_parting() -> None:
+        parted()
+
+    async def on_joining() -> None:
+        joined()
+
+    connecting = asyncio.create_task(
+        client.connect(
+            servers=list(servers),
+            user=address.user,
+            password=address.password,
+            tls=None if address.ca is None else ssl.create_default_context(cafile=str(address.ca)),
+            error_cb=note,
+            disconnected_cb=on_parting,
+            reconnected_cb=on_joining,
+            allow_reconnect=reconnect,
+            connect_timeout=2,
+            reconnect_time_wait=1,
+            max_reconnect_attempts=-1,
+            ping_interval=2,
+            max_outstanding_pings=2,
+        )
+    )
+    either: set[asyncio.Future[Any]] = {connecting, failed}
+    await asyncio.wait(either, timeout=_CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+    if connecting.done() and connecting.exception() is None:
+        return client
+    connecting.cancel()
+    with suppress(BaseException):
+        await connecting
+    with suppress(Error, OSError):
+        await client.close()  # of a refused connection it is left open
+    if failed.done():
+        raise NotGranted(f"{address.where}: wrong user or password")
+    raise Unavailable(f"{address.where} cannot be reached: {last[0] or 'no answer'}")
