@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ class Load:
         self._kindred = kindred
         self._network = network
         self._chance = np.random.default_rng(seed)
-        self._sure = dict(truth.packets)  # acknowledged as covered
+        self._sure = dict.fromkeys(truth.packets, 0.0)  # acknowledged as covered, since when
         self._versions: dict[_Key, list[Packet]] = {key: [packet] for key, packet in truth.packets.items()}
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = False
@@ -95,7 +96,7 @@ class Load:
                 assert (report.accepted, report.rejected) == (1, ())
                 self.truth.take(made)
                 if report.covered:
-                    self._sure[key] = made
+                    self._sure[key] = time.time()
                 self.deposited += 1
 
     async def _ask(self) -> None:
@@ -106,8 +107,9 @@ class Load:
             self.asked += 1
             self.complete += answer["certificate"]["neighbours_complete"]
             self.missing += answer["certificate"]["missing"]
-            unchanged = {key: each for key, each in before.items() if self._sure.get(key) is each}
-            self._check(question, answer, unchanged)
+            as_of = answer["certificate"]["as_of"] or 0
+            unchanged = [key for key, at in before.items() if at <= as_of and self._sure.get(key) == at]
+            self._check(question, answer, {key: self.truth.packets[key] for key in unchanged})
 
     def _question(self) -> dict[str, Any]:
         held = list(self.truth.packets.values())
