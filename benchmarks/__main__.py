@@ -19,6 +19,7 @@ BENCHMARKS = (
     "calibration",
     "engine",
     "engines",
+    "moving",
     "nameserver",
     "secondaries",
     "zones",

@@ -11,6 +11,7 @@ from gateway.cli.main import parser
 from gateway.cli.steer import Steering
 from gateway.federation import Federation
 from registry.clock import ManualClock, SystemClock
+from registry.errors import Conflict
 from tests.acceptance.federated import Federated, federated, until, write_slice
 from tests.acceptance.load import Load
 from tests.acceptance.truth import Truth
@@ -74,7 +75,14 @@ async def test_there_and_back_under_load(tmp_path: Path, capfd: pytest.CaptureFi
                     assert await kindred_command(kindred, "move", "near", "--engine", engine) == 0
                     load.died()
                 await load.settled()
-                assert f"\n    engine: {engine}\n    domain: crash.vehicles   # of the roads\n" in text(kindred)
+                line = f"\n    engine: {engine}\n    domain: crash.vehicles   # of the roads\n"
+                assert line in text(kindred)
+                with pytest.raises(Conflict, match="already"):
+                    await kindred_command(kindred, "move", "near", "--engine", engine)
+                if engine != "embedded":  # whoever moved it ended before the file said so
+                    Path(kindred.config.file).write_text(before)
+                    assert await kindred_command(kindred, "move", "near", "--engine", engine) == 0
+                    assert line in text(kindred)
             assert text(kindred).replace("    engine: embedded\n", "") == before
             assert load.complete >= 0.9 * load.asked  # a server that is not heard for seconds costs certainty
             assert load.deposited > 10
