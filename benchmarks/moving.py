@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.report import Figure, Report
 from regional.clustering import regions_of
 from regional.engine import Engine, NearestQuery
 from regional.engines.address import EngineAddress
+from regional.engines.backing import seq_of
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
@@ -141,12 +143,7 @@ async def _moves(report: Report) -> None:
 
 async def _move(report: Report, engine: MovableEngine, to: str, load: Load) -> None:
     way = f"{engine.place['at'].partition(':')[0]} to {to.partition(':')[0]}"
-    known = {number: await _seq(engine, number) for number in range(PACKETS)} if engine.count > PACKETS else {}
-    load.acknowledged.update(known)
-    number = PACKETS
-    while engine.count > PACKETS and (seq := await _seq(engine, number)):
-        load.acknowledged[number] = seq
-        number += 1
+    load.acknowledged = await _held(engine)
     tasks = [asyncio.create_task(load.ask()), asyncio.create_task(load.deposit())]
     await asyncio.sleep(3)
     before = load.longest()
@@ -162,9 +159,8 @@ async def _move(report: Report, engine: MovableEngine, to: str, load: Load) -> N
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    lost = 0
-    for number, seq in load.acknowledged.items():
-        lost += await _seq(engine, number) < seq
+    held = await _held(engine)
+    lost = sum(held.get(number, 0) < seq for number, seq in load.acknowledged.items())
     twice = engine.count - len(load.acknowledged)
     report.add(Figure(5, "5", f"{way}: packets moved, under load", engine.count / took, "packets/s"))
     for what, index in (("question", 0), ("deposit", 1)):
@@ -178,9 +174,17 @@ async def _move(report: Report, engine: MovableEngine, to: str, load: Load) -> N
     )  # one deposit may have been under way
 
 
-async def _seq(engine: MovableEngine, number: int) -> int:
-    data = await engine.get(number.to_bytes(8, "big"))
-    return 0 if data is None else Packet.from_cbor(data).seq
+async def _held(engine: MovableEngine) -> dict[int, int]:
+    """Every packet that is kept: number and seq."""
+    held: dict[int, int] = {}
+    async with aclosing(engine.watch()) as watch:
+        async for told in watch:
+            for each in told.changes:
+                if each.packet is not None:
+                    held[int.from_bytes(each.node, "big")] = seq_of(each.packet)
+            if told.complete:
+                return held
+    return held
 
 
 def _shares(report: Report) -> None:

@@ -55,6 +55,10 @@ def text(kindred: Federated) -> str:
     return Path(kindred.config.file).read_text()
 
 
+def rewrite(kindred: Federated, content: str) -> None:
+    Path(kindred.config.file).write_text(content)
+
+
 def fresh(kindred: Federated) -> Truth:
     return Truth(kindred.config, DOMAIN)
 
@@ -80,7 +84,7 @@ async def test_there_and_back_under_load(tmp_path: Path, capfd: pytest.CaptureFi
                 with pytest.raises(Conflict, match="already"):
                     await kindred_command(kindred, "move", "near", "--engine", engine)
                 if engine != "embedded":  # whoever moved it ended before the file said so
-                    Path(kindred.config.file).write_text(before)
+                    rewrite(kindred, before)
                     assert await kindred_command(kindred, "move", "near", "--engine", engine) == 0
                     assert line in text(kindred)
             assert text(kindred).replace("    engine: embedded\n", "") == before
