@@ -22,6 +22,7 @@ BENCHMARKS = (
     "engine",
     "engines",
     "dht",
+    "moving",
     "nameserver",
     "secondaries",
     "zones",
