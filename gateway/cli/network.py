@@ -19,6 +19,7 @@ from regional.engines.mirror import Home
 from regional.engines.opening import DHT, engine_at, published_at
 from regional.engines.writer import Writer
 from regional.ledger import Ledger
+from regional.lifetable import LifeTables
 from regional.network import Network
 from regional.publication import Publication
 from regional.service import network_app
@@ -89,7 +90,7 @@ def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, c
         answers = section.serve == "network"
         return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals, answers=answers)
     ledger = Ledger(config.data_dir / "atoms" / name)
-    publication = Publication(name, domain, schema, least, ledger, withdrawals, clock)
+    publication = Publication(name, domain, schema, least, ledger, withdrawals, clock, [LifeTables(schema)])
     return AggregateNetwork(name, domain, schema, engine, least, clock, publication, withdrawals)
 
 

@@ -126,6 +126,8 @@ async def test_the_same_answers_from_all_three(tmp_path: Path) -> None:
             return bool(certificate["stale"]) and not certificate["neighbours_complete"]
 
         await until(stale)
+        certificate = (await ask(gateways["recursive"], question))["certificate"]
+        assert (certificate["as_of"], certificate["neighbours_complete"]) == (None, False)
 
 
 async def test_signed_at_the_edge(tmp_path: Path) -> None:
