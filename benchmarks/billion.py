@@ -22,7 +22,7 @@ CHANGES_PER_DAY = 24  # of one network's coverage: what has come in is gathered 
 RENEWAL_S = 40  # of one network's lease
 BUMP_S = 30  # the zone is published at least so often
 NETWORK_OCTETS = 330  # of a network's TXT, which says when its lease was renewed
-BEFORE_THE_TREE = 5  # waits: connection and referral at the origin, connection, SOA and apex at the domain
+BEFORE_THE_TREE = 4  # waits: connection and referral at the origin, connection and apex at the domain
 
 
 @dataclass(frozen=True, slots=True)

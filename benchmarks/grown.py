@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.coverages import DOMAIN, Coverages, Float64s
-from gateway.cell import Cell
+from gateway.cell import Cell, View
 from gateway.merge import Merge
 from gateway.plan import Plan, Steps
 from gateway.question import Mode
@@ -34,6 +36,7 @@ class Resolved:
     """One question, its walk alone: levels (lookups in a row), cells, octets and records met, networks to ask.
 
     seconds: of the processor, for all decisions from the question to the plan; the cells were at hand, decoded.
+    least: of it, for no more than putting the columns of these cells together and bounding them, once.
     """
 
     levels: int
@@ -42,6 +45,7 @@ class Resolved:
     rows: int
     networks: int
     seconds: float
+    least: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,11 @@ class Grown:
         began = time.process_time()
         self._walked(query, mode, at_hand=True)[1].forecast()
         seconds = time.process_time() - began
+        began = time.process_time()
+        View(query).bounds(np.concatenate([self.cell(address).geometry for address in opened]))
+        least = time.process_time() - began
         octets = sum(len(rdata) + 12 for address in opened for rdata in self.rdatas(address))
-        return Resolved(levels, len(opened), octets, len(walk.closed), forecast.networks, seconds)
+        return Resolved(levels, len(opened), octets, len(walk.closed), forecast.networks, seconds, least)
 
     def fresh(self, questions: Float64s, mode: Mode) -> float:
         """Cells that a question has to look up, after three times as many others have been asked; a mean."""

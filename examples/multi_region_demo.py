@@ -14,7 +14,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +26,10 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.rule import Rule
+from rich.table import Table
+from servers import free_port, missing, running
 from sklearn.neighbors import NearestNeighbors
+from ways import AT_ONCE, Pool, apart, deposit, federation_yaml, go, questions, ways
 
 from gateway.answer import Answer
 from gateway.candidates import Candidate
@@ -52,6 +54,7 @@ ROOT = Path(__file__).parent.parent
 HOME = ROOT / "build" / "demo"
 KILLED = "crash-82"
 QUESTIONS = 200
+WAYS_PACKETS, WAYS_QUESTIONS = 4_000, 60
 SEED = 20261122
 NEW_SEASON: dict[tuple[str, bytes], Packet] = {}
 
@@ -91,6 +94,7 @@ async def main() -> int:
             await several_networks_then_one_killed(federation, processes)
             await a_new_season(config, federation)
             differences = await compare_with_scikit_learn(config, federation)
+    differences += await one_answer_n_ways()
     console.print(f"done in {time.monotonic() - started:.0f} s; differences: {differences}")
     return 1 if differences else 0
 
@@ -106,19 +110,6 @@ def own_configuration() -> Path:
     path = HOME / "federation.yaml"
     path.write_text(text)
     return path
-
-
-def free_port() -> int:
-    """A port that both UDP and TCP can have."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def title(text: str) -> None:
@@ -236,6 +227,33 @@ async def compare_with_scikit_learn(config: FederationConfig, federation: Federa
         f"asked each, {ms:.1f} ms each, differences: {differences}"
     )
     return differences + (QUESTIONS - complete)
+
+
+async def one_answer_n_ways() -> int:
+    """How many answers differ from brute force, or between ways, on the topologies and engines that are here."""
+    title(f"One answer, N ways: the same {WAYS_PACKETS:,} crashes, the same {WAYS_QUESTIONS} questions")
+    home = HOME / "ways"
+    home.mkdir()
+    pool = Pool.read(WAYS_PACKETS)
+    asked = questions(pool, WAYS_QUESTIONS, 25)
+    async with running(home) as urls:
+        chosen = ways(pool, urls)
+        path = home / "federation.yaml"
+        path.write_text(federation_yaml(chosen, {name: free_port() for name in ("dns", "http", "gateway", "networks")}))
+        config = FederationConfig.from_yaml(path)
+        async with Processes(config, path), Federation.open(config) as federation:
+            await deposit(config, pool, chosen)
+            gone = [await go(federation, pool, way, asked) for way in chosen]
+    other = apart(gone, asked)
+    table = Table("way", "networks", "questions", "other neighbours", "other estimates", "median ms", box=None)
+    for each in gone:
+        name, parts = each.way.name, str(len(each.way.parts))
+        table.add_row(name, parts, str(len(asked)), str(each.differences), str(other[name]), f"{each.ms:.1f}")
+    console.print(table)
+    console.print(f"-read: the gateway reads the engine itself. {AT_ONCE} questions under way at a time.")
+    for scheme, how in missing().items():
+        console.print(f"not on this machine: {scheme} ({how})")
+    return sum(each.differences for each in gone) + sum(other.values())
 
 
 @cache

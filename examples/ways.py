@@ -41,6 +41,9 @@ TIMEOUT_S = 30.0
 BATCH = 1_000  # packets in one deposit
 AT_ONCE = 4  # questions under way
 
+# Members of an answer that tell who said what, or rest on what each network says of all its nodes (tables of moments).
+OF_NETWORKS = frozenset({"networks", "heterogeneity", "whole", "adjusted", "adjustment"})
+
 # Every engine, and who is asked: the network, or the engine itself. Each is a way of its own where the last says so,
 # and a part of the mixed federation.
 SERVED = (
@@ -215,11 +218,11 @@ def same(answer: Answer, right: Sequence[tuple[str, bytes, float]]) -> bool:
 
 
 def estimates(answer: Answer) -> dict[str, Any]:
-    """What the answer says of outcomes, without whose packets it is from."""
+    """What the answer says of the neighbours' outcomes, without OF_NETWORKS."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: without(each) for name, each in value.items() if name not in ("networks", "heterogeneity")}
+            return {name: without(each) for name, each in value.items() if name not in OF_NETWORKS}
         return [without(each) for each in value] if isinstance(value, list) else value
 
     return {"synthesis": without(answer.synthesis), "balance": without(answer.balance), "found": answer.found}

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from gateway.estimate import Estimate, Mean, Proportion, Sample
 from gateway.neighbours import Neighbours
 from gateway.whole import Whole
-from regional.moments import fold_of
+from regional.cohort import MAX_MAGNITUDE
+from regional.moments import folds_of
 from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
@@ -38,8 +39,7 @@ class Adjustment:
     def of(cls, whole: Whole, neighbours: Neighbours, query: Vector) -> Adjustment:
         """query: (d,) the question's fingerprint."""
         axes = list(whole.axes)
-        fold = np.array([fold_of(node) for node in neighbours.node], np.intp)
-        return cls(whole, neighbours.points[:, axes] - query[axes], fold)
+        return cls(whole, neighbours.points[:, axes] - query[axes], folds_of(neighbours.node))
 
     def lines(self, action: str, outcome: Outcome) -> Vector | None:
         """(FOLDS, p) slopes; None where one of the lines could not be drawn."""
@@ -47,12 +47,18 @@ class Adjustment:
         return None if any(line is None for line in lines) else np.array([line.slopes for line in lines if line])
 
     def move(self, sample: Sample, action: str, outcome: Outcome) -> Sample | None:
-        """The sample of one arm as if its nodes stood where the question stands; None where there is no line."""
+        """The sample of one arm as if its nodes stood where the question stands.
+
+        None where there is no line, or it leads beyond all numbers.
+        """
         slopes = self.lines(action, outcome)
         if slopes is None:
             return None
         away, fold = self.away[sample.members], self.fold[sample.members]
-        return replace(sample, value=sample.value - np.einsum("ij,ij->i", away, slopes[fold]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = sample.value - np.einsum("ij,ij->i", away, slopes[fold])
+        # A line of a liar, or a question beyond all reason, may lead anywhere.
+        return replace(sample, value=value) if (np.abs(value) <= MAX_MAGNITUDE).all() else None
 
     def estimate(self, moved: Sample, action: str, outcome: Outcome) -> Estimate:
         """Of one arm that was moved."""

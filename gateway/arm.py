@@ -15,6 +15,7 @@ from gateway.neighbours import NO_ACTION, Neighbours
 from gateway.observed import Observed
 
 Positions = npt.NDArray[np.intp]
+Origins = tuple[Sequence[str], Positions]  # networks in order of name, and of each neighbour its place there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,16 +33,15 @@ class Arm:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, neighbours: Neighbours, action: str, members: Positions, floor: float) -> Arm:
+    def of(cls, neighbours: Neighbours, action: str, members: Positions, floor: float, origins: Origins) -> Arm:
         """The bandwidth is the arm's own K-th distance, or the common one where K is over all."""
         distance = neighbours.distance[members]
         radius = neighbours.radius.get(NO_ACTION if neighbours.per == "all" else action, math.inf)
         kernel = kernel_weights(distance, bandwidth(distance, radius, floor))
-        networks = [neighbours.network[position] for position in members.tolist()]
-        names = tuple(sorted(set(networks)))
-        places = {name: place for place, name in enumerate(names)}
-        origin = np.array([places[network] for network in networks], np.intp)
-        return cls(members, kernel, int(neighbours.size[members].sum()), origin, names)
+        all_names, all_places = origins
+        present, origin = np.unique(all_places[members], return_inverse=True)
+        names = tuple([all_names[place] for place in present.tolist()])
+        return cls(members, kernel, int(neighbours.size[members].sum()), origin.astype(np.intp), names)
 
     def sample(self, observed: Observed) -> Sample:
         """Those of the arm whose value can be used and whose weight counts."""
@@ -71,17 +71,22 @@ def arms_of(neighbours: Neighbours, actions: Sequence[str], floor: float) -> dic
     """
     if not actions:
         return {NO_ACTION: everybody(neighbours, floor)}
-    positions: dict[str, list[int]] = {action: [] for action in (*actions, NO_ACTION)}
-    for position, action in enumerate(neighbours.action):
-        if action in positions:
-            positions[action].append(position)
-    if not positions[NO_ACTION] and NO_ACTION not in actions:
-        del positions[NO_ACTION]
-    return {
-        action: Arm.of(neighbours, action, np.array(members, np.intp), floor) for action, members in positions.items()
-    }
+    arms = [*actions, *([] if NO_ACTION in actions else [NO_ACTION])]
+    codes = {action: code for code, action in enumerate(arms)}
+    code = np.array([codes.get(action, -1) for action in neighbours.action], np.intp)
+    members = {action: np.flatnonzero(code == codes[action]) for action in arms}
+    if not len(members[NO_ACTION]) and NO_ACTION not in actions:
+        del members[NO_ACTION]
+    origins = _origins(neighbours)
+    return {action: Arm.of(neighbours, action, rows, floor, origins) for action, rows in members.items()}
 
 
 def everybody(neighbours: Neighbours, floor: float) -> Arm:
     """All neighbours as one arm, whatever was done."""
-    return Arm.of(neighbours, NO_ACTION, np.arange(len(neighbours)), floor)
+    return Arm.of(neighbours, NO_ACTION, np.arange(len(neighbours)), floor, _origins(neighbours))
+
+
+def _origins(neighbours: Neighbours) -> Origins:
+    names = sorted(set(neighbours.network))
+    places = {name: place for place, name in enumerate(names)}
+    return names, np.array([places[name] for name in neighbours.network], np.intp)

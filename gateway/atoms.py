@@ -14,6 +14,7 @@ from gateway.pages import Pages
 from gateway.resolver import Resolver
 from regional.atombatch import AtomBatch
 from regional.client import NearestReply, NearestRequest, NetworkFailure
+from regional.lifetable import Parent
 from regional.reader import Reader
 from registry.cell import Naming
 from registry.errors import LookupFailed
@@ -34,6 +35,7 @@ class AtomFanout(Fanout):
         self._pages = pages
         self._infos: dict[str, NetworkInfo | LookupFailed] = {}
         self._atoms: dict[str, AtomBatch | NetworkFailure] = {}
+        self.parents: dict[str, Sequence[Parent]] = {}
 
     async def gather(self, networks: Sequence[str]) -> None:
         """Have the pages of all these networks at hand, and only of these; what goes wrong, the asking will tell."""
@@ -51,6 +53,7 @@ class AtomFanout(Fanout):
             left = self._deadline.remaining()
             edition = await self._pages.edition(naming.network(name), info, naming.domain, self._schema, left)
             self._atoms[network] = edition.atoms
+            self.parents[network] = edition.parents
         except LookupFailed as error:
             self._infos[network] = error
         except NetworkFailure as error:

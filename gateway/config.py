@@ -24,9 +24,8 @@ from gateway.keeping import EMBEDDED, EngineSection
 from gateway.reading import ReadingSection
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
 from gateway.transferring import KeySection, SecondarySection, SoaSection
-from regional.client import NetworkClient
 from regional.engines.address import EngineAddress
-from regional.engines.opening import READABLE
+from regional.engines.opening import DHT, READABLE
 from regional.reader import Reader
 from registry.anchor import Anchors
 from registry.clock import Clock
@@ -69,6 +68,7 @@ class RegistrySection(Section):
     ttl: TtlSection = TtlSection()
     soa: SoaSection = SoaSection()
     coalesce: Seconds = 0.25
+    keep: Seconds | None = None
     lease: Seconds = 120.0
     udp_rate: Annotated[float, Field(gt=0)] = RATE
     keys: Mapping[Name, KeySection] = {}
@@ -159,6 +159,12 @@ class NetworkConfig(Section):
         """Where gateways ask: the network's service, or its engine."""
         return self.endpoint if self.serve == "network" else EngineAddress.parse(self.engine.at, self.name).endpoint
 
+    def asked_by(self, key: bytes) -> str:
+        """The same, with the network's public key where that is needed to read."""
+        if self.serve == "network" or self.engine.kind != DHT:
+            return self.asked_at
+        return f"{EngineAddress.parse(self.engine.at, self.name).where}?key={key.hex()}"
+
 
 class FederationConfig:
     """The checked file; paths in it are taken from where it stands."""
@@ -221,8 +227,8 @@ class FederationConfig:
         zones = [self.registry.origin, *(f"{domain}.{self.registry.origin}" for domain in self.domains)]
         return resolver.source(self.registry.origin, zones, self.registry.dns, key, anchors, clock)
 
-    def reader(self, served: NetworkClient, clock: Clock) -> Reader:
-        """Who asks the networks for the gateway. Raises ConfigError where a secret cannot be read."""
+    def reader(self, served: Reader, clock: Clock) -> Reader:
+        """Who asks the networks for the gateway; `served` those with a service of their own. Raises ConfigError."""
         try:
             return self.gateway.reading.reader(served, self.here, clock)
         except ConfigError as error:

@@ -5,7 +5,7 @@ Nothing is raised: a fan-out of tasks that raise would lose the others' answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.resolver import Resolver
 from regional.client import Failed, HandedOver, NearestReply, NearestRequest, Refused, TimedOut
+from regional.lifetable import Parent
 from regional.reader import Reader
 from registry.cell import Naming
 from registry.endpoint import scheme_of, shows_packets
@@ -48,6 +49,7 @@ class Fanout:
         self._schema = schema
         self._known = frozenset(["", *schema.actions])
         self._deadline = deadline
+        self.parents: Mapping[str, Sequence[Parent]] = {}  # of networks of persons
 
     async def prepare(self, network: str, request: NearestRequest) -> None:
         """Have at hand what asking a network needs; what goes wrong, the asking will find."""

@@ -73,9 +73,9 @@ class Federation:
         """The federation that a `federation.yaml` describes, for as long as the context lasts."""
         settings = config if isinstance(config, FederationConfig) else FederationConfig.from_yaml(Path(config))
         clock = clock or SystemClock()
+        lookups = Lookups(settings.source(clock))
         served = NetworkClient(Connections())
         reader = settings.reader(served, clock)
-        lookups = Lookups(settings.source(clock))
         federation = cls(
             schemas=settings.schemas(),
             origin=settings.registry.origin,
@@ -94,7 +94,6 @@ class Federation:
             await lookups.close()
             await reader.close()
             await federation.pages.close()
-            await served.close()
 
     async def ask(self, question: Question | None = None, **members: object) -> Answer:
         """Answer one question: a Question, or its members (PROTOCOL, "Ask") as keyword arguments.
@@ -196,7 +195,9 @@ class Federation:
     def _gathering(self, asking: Asking) -> Gathering:
         domain = asking.question.domain
         if domain not in self._gatherings:
-            self._gatherings[domain] = Gathering(asking.naming, asking.schema, self.resolver, self._served, self.clock)
+            self._gatherings[domain] = Gathering(
+                asking.naming, asking.schema, self.resolver, self._served, self.pages, self.clock
+            )
         return self._gatherings[domain]
 
     def _schema(self, domain: str) -> Schema:

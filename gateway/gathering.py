@@ -1,7 +1,8 @@
-"""Gathers the second-moment tables of a domain's networks: in the background, for all questions, and none waits.
+"""Gathers the second moments of a domain's networks: in the background, for all questions, and none waits.
 
 A table depends on no question, so asking for it tells nobody anything of who asks. Which networks there are is found by
-walking the whole tree, now and then; each table is fetched, verified by the network's own key, and kept for a while.
+walking the whole tree, now and then; each table is fetched, verified by the network's own key, and kept for a while. Of
+networks of persons the pages of atoms, which are at hand whole, are added up here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from typing import Final, cast
 
 from gateway.cache import Kept
+from gateway.pages import Pages
 from gateway.resolver import Resolver
 from gateway.roll import roll
 from gateway.standpoint import NO_TABLES
@@ -23,9 +25,9 @@ from registry.keys import public_from_text, verify_document
 from registry.lookup import Looked
 from registry.schema import Schema
 
-REFRESH_S: Final = 60.0
+REFRESH_S: Final = 20.0
 AGAIN_S: Final = 2.0  # where a table was missing, or older than its network's coverage
-TABLE_TTL_S: Final = 45.0  # below the refresh, so that each brings new ones
+TABLE_TTL_S: Final = 15.0  # below the refresh, so that each brings new ones
 NAMES_S: Final = 300.0  # the walk over the whole tree is not repeated before
 MAX_NETWORKS: Final = 512  # of one domain whose tables are gathered
 AT_ONCE: Final = 16
@@ -37,11 +39,14 @@ TOO_MANY = f"the domain has more than {MAX_NETWORKS} networks; their tables of m
 class Gathering:
     """The whole of one domain, as of the last round."""
 
-    def __init__(self, naming: Naming, schema: Schema, resolver: Resolver, client: NetworkClient, clock: Clock) -> None:
+    def __init__(
+        self, naming: Naming, schema: Schema, resolver: Resolver, client: NetworkClient, pages: Pages, clock: Clock
+    ) -> None:
         self._naming = naming
         self._schema = schema
         self._resolver = resolver
         self._client = client
+        self._pages = pages
         self._clock = clock
         self._names: list[str] | None = []
         self._names_until = 0.0
@@ -57,8 +62,11 @@ class Gathering:
             self._round = asyncio.create_task(self._gather())
 
     async def settle(self, patience_s: float) -> None:
-        """Wait for the first round, no longer than that; whoever comes later has what is at hand."""
-        if self.whole is None and self._round is not None and patience_s > 0.0:
+        """Wait for the first round, no longer than that; whoever comes later has what is at hand.
+
+        For the tables of networks that are known by now, not for the walk over a large tree to find these.
+        """
+        if self.whole is None and self._round is not None and self._names and patience_s > 0.0:
             await asyncio.wait([self._round], timeout=patience_s)
 
     async def close(self) -> None:
@@ -123,6 +131,9 @@ class Gathering:
         """Raises KindredError: unreachable, not signed by the network, or no table of this domain."""
         naming, own = self._naming.owner(name)
         info = (await self._resolver.network(naming, own, TIMEOUT_S)).value
+        if self._schema.release == "aggregates":
+            edition = await self._pages.edition(naming.network(own), info, naming.domain, self._schema, TIMEOUT_S)
+            return await asyncio.to_thread(MomentTable.of_atoms, self._schema, edition.atoms, edition.index.serial)
         failure: KindredError = LookupFailed(f"{name} has no endpoint")
         for endpoint in info.endpoints:
             try:

@@ -25,6 +25,7 @@ from gateway.merge import Merge
 from gateway.neighbours import Neighbours
 from gateway.opinions import Heard, opinions
 from gateway.outlook import Standing
+from gateway.parentage import Parentage
 from gateway.path import Path
 from gateway.plan import Ask, Forecast, Plan
 from gateway.question import mode_document
@@ -33,6 +34,7 @@ from gateway.resolver import Resolver, Tree
 from gateway.standpoint import Standpoint
 from gateway.synthesis import cautions, synthesise
 from gateway.trees import Trees
+from regional.atom import step_of
 from registry.cell import Naming
 from registry.clock import Clock
 from registry.errors import LookupFailed
@@ -269,10 +271,19 @@ class Journey:
                 bandwidth_floor=asking.schema.bandwidth_floor,
                 opinions=self._opinions,
                 standpoint=standpoint,
+                parentage=self._parentage(),
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
         )
+
+    def _parentage(self) -> Parentage | None:
+        """Who tells of survival, where aggregates are released."""
+        asking = self._asking
+        if asking.schema.release == "packets":
+            return None
+        step = step_of(asking.schema)
+        return Parentage(self._fanout.parents, asking.query, step, asking.question.k, asking.per)
 
     def _take_steps(self) -> None:
         """Start what the plan wants; cells that are in the cache are opened on the spot."""

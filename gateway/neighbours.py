@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from regional.cohort import Figures
+from regional.lifetable import Lives
 from registry.errors import InputError
 
 Vector = npt.NDArray[np.float64]
 
 # What came of one atom. Of one episode: a number (binary: 0 or 1), [duration, event], or None = not known yet. Of
-# several: figures over those whose number is known.
-OutcomeValue = float | tuple[float, bool] | Figures | None
+# several: figures over those whose number is known, or what is known of all of them alike.
+OutcomeValue = float | tuple[float, bool] | Figures | Lives | None
 
 NO_ACTION = ""
 

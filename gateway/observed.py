@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway.neighbours import Neighbours, OutcomeValue
-from regional.cohort import MAX_MAGNITUDE, Figures
+from regional.cohort import MAX_MAGNITUDE, Figures, bounds, credible
+from regional.lifetable import Lives
 from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+
+_FLOATS = frozenset({float, type(None)})
+_BOOLS = frozenset({bool})
+_SEVERAL = frozenset({Figures, Lives})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,22 +51,22 @@ class Observed:
     def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
         """Read `outcome` out of each neighbour's."""
         raws = [row.get(outcome.name) for row in neighbours.outcomes]
-        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures)]
+        several = not _SEVERAL.isdisjoint(map(type, raws))
+        grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures | Lives)] if several else []
         single = cls._of_single(outcome, raws, neighbours)
         return single._with_figures(outcome, grouped, raws, neighbours.size) if grouped else single
 
     @classmethod
     def _of_single(cls, outcome: Outcome, raws: list[OutcomeValue], neighbours: Neighbours) -> Observed:
         """Every atom as if it were of one node; figures are not usable."""
-        unknown = np.where([raw is None for raw in raws], neighbours.size, 0)
+        missing = [raw is None for raw in raws] if None in raws else np.zeros(len(raws), np.bool_)
+        unknown = np.where(missing, neighbours.size, 0)
         event = np.zeros(len(raws), np.bool_)
         if outcome.kind == "duration":
-            pairs = [_pair(raw) for raw in raws]
-            value = np.array([number for number, _ in pairs], np.float64)
-            event = np.array([happened for _, happened in pairs], np.bool_)
+            value, event = _pairs(raws)
         else:
-            value = np.array([_number(raw) for raw in raws], np.float64)
-        low, high = _bounds(outcome)
+            value = _numbers(raws)
+        low, high = bounds(outcome)
         usable = (value >= low) & (value <= high) & (neighbours.size == 1)
         entry = np.zeros(len(raws))
         if outcome.kind == "binary":
@@ -69,7 +76,7 @@ class Observed:
             usable &= value == np.floor(value)
         elif outcome.entry is not None:
             entries = [row.get(outcome.entry) for row in neighbours.outcomes]
-            entry = np.array([_number(each) for each in entries], np.float64)
+            entry = _numbers(entries)
             unknown = np.where([each is None for each in entries], neighbours.size, unknown)
             usable &= (entry >= 0.0) & (entry < value)
         return cls(
@@ -90,33 +97,32 @@ class Observed:
         weight, n_eff, unknown, usable = self.weight.copy(), self.n_eff.copy(), self.unknown.copy(), self.usable.copy()
         for i in grouped:
             raw = raws[i]
-            if isinstance(raw, Figures) and _credible(raw, outcome, int(size[i])):
+            if isinstance(raw, Lives) and outcome.kind == "duration" and 0 < raw.n <= int(size[i]):
+                value[i], known[i], events[i] = raw.duration, raw.n, raw.n * raw.event
+                weight[i] = n_eff[i] = raw.n
+                unknown[i], usable[i] = 0, True
+            if isinstance(raw, Figures) and credible(raw, outcome, int(size[i])):
                 value[i], variance[i], known[i], events[i] = raw.mean, raw.variance, raw.n, raw.events
                 weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
                 unknown[i], usable[i] = size[i] - raw.n, True
         return Observed(value, variance, known, events, weight, n_eff, unknown, usable, self.entry)
 
 
-def _credible(figures: Figures, outcome: Outcome, size: int) -> bool:
-    """Whether a cohort of at most `size` nodes can have these figures."""
-    low, high = _bounds(outcome)
-    return (
-        outcome.kind != "duration"
-        and 1 <= figures.n <= size
-        and 0 <= figures.events <= figures.n
-        and 0 < figures.weight <= MAX_MAGNITUDE
-        and 0 < figures.weight2 <= figures.weight**2 * (1 + 1e-9) <= figures.weight2 * figures.n * (1 + 2e-9)
-        and low <= figures.mean <= high
-        and 0 <= figures.variance <= MAX_MAGNITUDE**2
-        and (outcome.kind != "binary" or 0 <= figures.mean <= 1)
-    )
+def _numbers(raws: Sequence[object]) -> Vector:
+    """(n,) NaN where it is no number."""
+    plain = _FLOATS.issuperset(map(type, raws))  # the usual case, in one go
+    return np.array(raws if plain else [_number(raw) for raw in raws], np.float64)
 
 
-def _bounds(outcome: Outcome) -> tuple[float, float]:
-    low, high = (-MAX_MAGNITUDE, MAX_MAGNITUDE) if outcome.kind == "number" else (0.0, MAX_MAGNITUDE)
-    if outcome.range is not None:
-        low, high = max(low, outcome.range[0]), min(high, outcome.range[1])
-    return low, high
+def _pairs(raws: Sequence[object]) -> tuple[Vector, npt.NDArray[np.bool_]]:
+    """(n,) durations, NaN where there is none, and (n,) whether they ended in the event."""
+    if set(map(type, raws)) == {tuple} and set(map(len, raws)) == {2}:  # type: ignore[arg-type]
+        both: list[object] = list(chain.from_iterable(raws))  # type: ignore[arg-type]
+        durations, events = both[::2], both[1::2]
+        if _FLOATS.issuperset(map(type, durations)) and _BOOLS.issuperset(map(type, events)):
+            return np.array(durations, np.float64), np.array(events, np.bool_)
+    pairs = [_pair(raw) for raw in raws]
+    return np.array([number for number, _ in pairs], np.float64), np.array([event for _, event in pairs], np.bool_)
 
 
 def _number(raw: object) -> float:

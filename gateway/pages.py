@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from regional.atom import step_of
 from regional.atombatch import AtomBatch
 from regional.client import Failed, NetworkClient, TimedOut
 from regional.epoch import MAX_INDEX, EpochIndex
+from regional.lifetable import LifeTables, Parent, read_parents
 from regional.page import MAX_PAGE, Home, Page, digest_of, read_page
 from regional.publication import PAGE_TYPE, TABLE_TYPE
 from registry.clock import Clock
@@ -33,11 +34,15 @@ FETCH_S: Final = 10.0  # for one page; who waits for it may give up sooner
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edition:
-    """All atoms of one network in one epoch. tables: what goes with the epoch, by name."""
+    """All atoms of one network in one epoch, and the parents that tell of survival.
+
+    tables: what goes with the epoch, by name.
+    """
 
     index: EpochIndex
     atoms: AtomBatch
     tables: Mapping[str, bytes]
+    parents: Sequence[Parent] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -148,7 +153,9 @@ class Pages:
 
         found = await asyncio.gather(*(page(entry.digest, entry.octets) for entry in index.pages))
         tables = [await table(entry.digest, entry.octets) for entry in index.tables.values()]
-        edition = Edition(index, AtomBatch.of(found, schema.dimension), dict(zip(index.tables, tables, strict=True)))
+        named = dict(zip(index.tables, tables, strict=True))
+        parents = read_parents(named[LifeTables.name], schema) if LifeTables.name in named else []
+        edition = Edition(index, AtomBatch.of(found, schema.dimension), named, parents)
         by_digest = {entry.digest: each for entry, each in zip(index.pages, found, strict=True)}
         of_tables = {entry.digest: each for entry, each in zip(index.tables.values(), tables, strict=True)}
         self._keep(owner, _Kept(edition, by_digest, of_tables, self._clock.monotonic()))

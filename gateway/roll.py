@@ -14,6 +14,7 @@ from registry.cell import Naming
 from registry.clock import Clock
 
 AT_ONCE: Final = 256  # cells
+BESIDE: Final = 32  # the same where only so many networks are wanted: beside questions, which are not to wait for it
 MAX_CELLS: Final = 4096  # that are opened where only so many networks are wanted
 
 
@@ -31,7 +32,7 @@ async def roll(
     opened = 0
     while start.apex.generation and (wanted := walk.wanted(everywhere)):
         # The deepest first: networks stand in the leaves.
-        chosen = sorted(wanted, key=len, reverse=True)[:AT_ONCE]
+        chosen = sorted(wanted, key=len, reverse=True)[: AT_ONCE if most is None else BESIDE]
         opened += len(chosen)
         if most is not None and (len(walk.networks) > most or opened > MAX_CELLS):
             return None

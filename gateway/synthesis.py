@@ -17,6 +17,7 @@ from gateway.finding import Finding, findings_of
 from gateway.interval import LEVEL
 from gateway.neighbours import NO_ACTION, Neighbours
 from gateway.observed import Observed
+from gateway.parentage import Parentage
 from gateway.ratio import ratios
 from gateway.standpoint import Standpoint
 from registry.schema import Outcome
@@ -35,16 +36,18 @@ def synthesise(
     bandwidth_floor: float,
     opinions: Mapping[str, Neighbours] | None = None,
     standpoint: Standpoint | None = None,
+    parentage: Parentage | None = None,
 ) -> dict[str, object]:
     """The `synthesis` member of an answer: one object per outcome, ready for JSON, null where unknown.
 
     actions: the arms, in the schema's order; none means that all neighbours are one arm, named "".
     study: "observational" or "randomised". bandwidth_floor: a distance >= 0. opinions: by network, its own k nearest of
     each action; None where they were not asked for. standpoint: where the question stands, and the whole that the
-    neighbourhood is adjusted by and compared with.
+    neighbourhood is adjusted by and compared with. parentage: who tells of durations, where atoms do not.
     """
     standpoint = standpoint or Standpoint()
-    adjustment = standpoint.adjustment(neighbours)
+    moving = any(outcome.kind != "duration" for outcome in outcomes.values())
+    adjustment = standpoint.adjustment(neighbours) if moving else None
     arms = arms_of(neighbours, actions, bandwidth_floor)
     # Everybody together is a neighbourhood only where the neighbours are the k nearest over all.
     whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}
@@ -52,9 +55,14 @@ def synthesise(
     silent: list[dict[str, object]] | None = None if opinions is None else []
     result: dict[str, object] = {}
     for name, outcome in outcomes.items():
-        observed = Observed.of(outcome, neighbours)
-        findings = findings_of(arms, observed, outcome, adjustment if outcome.kind != "duration" else None)
-        overall = findings_of(whole, observed, outcome).get(NO_ACTION)
+        near, here, together_here = neighbours, arms, whole
+        if parentage is not None and outcome.kind == "duration":
+            near = parentage.nearest(outcome)
+            here = arms_of(near, actions, bandwidth_floor)
+            together_here = {NO_ACTION: everybody(near, bandwidth_floor)} if whole else {}
+        observed = Observed.of(outcome, near)
+        findings = findings_of(here, observed, outcome, adjustment if outcome.kind != "duration" else None)
+        overall = findings_of(together_here, observed, outcome).get(NO_ACTION)
         plain = {action: finding.estimate for action, finding in findings.items()}
         moved = {action: finding.adjusted for action, finding in findings.items()}
         pairs = differences(plain, moved)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from gateway.ridge import Line
 from regional.moments import FOLDS, Moments
 from regional.momenttable import Key, MomentTable
@@ -32,7 +34,8 @@ class Whole:
         for name in sorted(tables):
             for key, moments in tables[name].cells.items():
                 parts.setdefault(key, []).append(moments)
-        cells = {key: Moments.merged(found) for key, found in parts.items()}
+        merged = {key: Moments.merged(found) for key, found in parts.items()}
+        cells = {key: moments for key, moments in merged.items() if np.isfinite(moments.sums).all()}
         columns = next(iter(tables.values())).columns
         refused = sum(table.refused for table in tables.values())
         return cls(cells, columns, axes, len(tables), dict(missing), refused)
@@ -44,7 +47,7 @@ class Whole:
     def everyone(self, outcome: str) -> Moments | None:
         """Over all actions and folds."""
         found = [moments for (_, name, _), moments in self.cells.items() if name == outcome]
-        return Moments.merged(found) if found else None
+        return _together(found)
 
     def lines(self, action: str, outcome: str) -> tuple[Line | None, ...]:
         """FOLDS lines, each drawn through the nodes of the other folds."""
@@ -63,5 +66,10 @@ class Whole:
         return None if others is None else Line.of(others)
 
     def _over(self, action: str, outcome: str, folds: range | list[int]) -> Moments | None:
-        found = [self.cells[action, outcome, fold] for fold in folds if (action, outcome, fold) in self.cells]
-        return Moments.merged(found) if found else None
+        return _together([self.cells[action, outcome, fold] for fold in folds if (action, outcome, fold) in self.cells])
+
+
+def _together(parts: list[Moments]) -> Moments | None:
+    """None of nothing, and of sums beyond float64."""
+    merged = Moments.merged(parts) if parts else None
+    return merged if merged is not None and np.isfinite(merged.sums).all() else None

@@ -60,7 +60,7 @@ class AggregateNetwork(Network):
         """The epoch that follows from what is held now; what is deposited until `adopt` or `abandon` is remembered."""
         self._during = []
         self._erased = False
-        packets = [Packet.read_cbor(data) for data in await self._held()]
+        packets = [Packet.read_cbor(data) for data in await self.packets()]
         release = await asyncio.to_thread(self.publication.advance, packets)
         self._enough = release.enough
         return Survey(release.regions, release.persons, release.uncovered, release)
@@ -76,8 +76,3 @@ class AggregateNetwork(Network):
 
     async def _inside(self, covering: Covering, packets: Sequence[Packet]) -> list[bool]:  # noqa: ARG002
         return [not packet.tombstone and self.publication.holds(packet) for packet in packets]
-
-    async def _held(self) -> list[bytes]:
-        """Every packet that is not withdrawn."""
-        buckets = [await self._engine.bucket(number) for number in range(len(self._engine.partition))]
-        return [data for bucket in buckets for data in bucket]

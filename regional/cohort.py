@@ -13,6 +13,8 @@ from fractions import Fraction
 from functools import reduce
 from typing import NamedTuple
 
+from registry.schema import Outcome
+
 _BITS = 1074  # the finest place of a float64
 
 # Far beyond any real outcome or sample weight, and small enough that their products are still floats.
@@ -86,3 +88,26 @@ def _exact(value: float) -> int:
     """`value` in units of 2^-1074."""
     above, below = value.as_integer_ratio()
     return above << _BITS - (below.bit_length() - 1)
+
+
+def credible(figures: Figures, outcome: Outcome, size: int) -> bool:
+    """Whether a cohort of at most `size` nodes can have these figures."""
+    low, high = bounds(outcome)
+    return (
+        outcome.kind != "duration"
+        and 1 <= figures.n <= size
+        and 0 <= figures.events <= figures.n
+        and 0 < figures.weight <= MAX_MAGNITUDE
+        and 0 < figures.weight2 <= figures.weight**2 * (1 + 1e-9) <= figures.weight2 * figures.n * (1 + 2e-9)
+        and low <= figures.mean <= high
+        and 0 <= figures.variance <= MAX_MAGNITUDE**2
+        and (outcome.kind != "binary" or 0 <= figures.mean <= 1)
+    )
+
+
+def bounds(outcome: Outcome) -> tuple[float, float]:
+    """Between which the values of an outcome lie: numbers, places of levels, 0 and 1, durations."""
+    low, high = (-MAX_MAGNITUDE, MAX_MAGNITUDE) if outcome.kind == "number" else (0.0, MAX_MAGNITUDE)
+    if outcome.range is not None:
+        low, high = max(low, outcome.range[0]), min(high, outcome.range[1])
+    return low, high

@@ -16,6 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from regional.cohort import Figures
+
 Vector = npt.NDArray[np.float64]
 
 # A node's own outcome must not have drawn the line that it is measured against, so the nodes are parted.
@@ -29,6 +31,12 @@ def fold_of(node: bytes) -> int:
     The network's name is not in it, so that the same nodes are parted alike however they are shared out.
     """
     return hashlib.sha256(node).digest()[0] % FOLDS
+
+
+def folds_of(nodes: Sequence[bytes]) -> npt.NDArray[np.intp]:
+    """(n,) the same of many."""
+    sha256 = hashlib.sha256
+    return np.array([sha256(node).digest()[0] for node in nodes], np.intp) % FOLDS
 
 
 def length(p: int) -> int:
@@ -47,19 +55,37 @@ class Moments:
 
     @classmethod
     def of(cls, x: Vector, y: Vector, w: Vector) -> Moments:
-        """From columns x (n, p), outcomes y (n,), sample weights w (n,) > 0; all finite. n >= 1."""
+        """From columns x (n, p), outcomes y (n,), sample weights w (n,) > 0; all finite. n >= 1.
+
+        A sum that is beyond float64 is NaN.
+        """
         p = x.shape[1]
         upper = np.triu_indices(p)
-        columns = [np.ones_like(w), w, y, y * y, *x.T, *(x * y[:, None]).T, *(x[:, upper[0]] * x[:, upper[1]]).T]
-        sums = np.array([math.fsum((w * column).tolist()) for column in columns])
+        with np.errstate(over="ignore"):
+            columns = [np.ones_like(w), w, y, y * y, *x.T, *(x * y[:, None]).T, *(x[:, upper[0]] * x[:, upper[1]]).T]
+            sums = np.array([_sum((w * column).tolist()) for column in columns])
         return cls(len(y), int((y == 1.0).sum()), sums, p)
+
+    @classmethod
+    def of_atoms(cls, x: Vector, figures: Sequence[Figures]) -> Moments:
+        """The nodes of m atoms as if each stood at its atom's centre, x (m, p). m >= 1.
+
+        Of y nothing is lost; a line through centres has the slopes of a line through the nodes, less surely.
+        """
+        w = np.array([each.weight for each in figures])
+        mean = np.array([each.mean for each in figures])
+        square = np.array([each.variance + each.mean * each.mean for each in figures])
+        found = cls.of(x, mean, w)
+        found.sums[1] = math.fsum(each.weight2 for each in figures)
+        found.sums[3] = math.fsum((w * square).tolist())
+        return cls(sum(each.n for each in figures), sum(each.events for each in figures), found.sums, found.p)
 
     @classmethod
     def merged(cls, parts: Iterable[Moments]) -> Moments:
         """Of the nodes of all parts, at least one part, no node in two of them."""
         found = list(parts)
         rows = np.stack([part.sums for part in found])
-        sums = np.array([math.fsum(column) for column in rows.T.tolist()])
+        sums = np.array([_sum(column) for column in rows.T.tolist()])
         return cls(sum(part.n for part in found), sum(part.events for part in found), sums, found[0].p)
 
     @property
@@ -102,6 +128,13 @@ class Moments:
         """(p,) weighted covariance of x with y."""
         found: Vector = self.sums[HEAD + self.p : HEAD + 2 * self.p] / self.sums[0] - self.means * self.mean
         return found
+
+
+def _sum(values: list[float]) -> float:
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 def discloses(x: Vector, y: Vector, least: int) -> bool:

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regional.cohort import MAX_MAGNITUDE
-from regional.moments import FOLDS, Moments, Vector, discloses, fold_of, length
+from regional.atombatch import AtomBatch
+from regional.cohort import MAX_MAGNITUDE, credible
+from regional.moments import FOLDS, Moments, Vector, discloses, fold_of, folds_of, length
 from regional.packetcbor import Outcome as Value
 from registry.coverage import Digest, DomainName, Finite, Name
 from registry.errors import DocumentError
@@ -86,7 +87,7 @@ class MomentTable:
     def of(cls, schema: Schema, nodes: Nodes, least: int, serial: int = 0) -> MomentTable:
         """Over all nodes; outcomes that are durations have no cells. least: the domain's `min_cohort`."""
         x = np.asarray(nodes.points, dtype=np.float64)[:, list(schema.adjusted)]
-        countable = np.isfinite(nodes.weight) & (nodes.weight > 0) & (nodes.weight <= MAX_MAGNITUDE)
+        countable = (nodes.weight >= 1.0 / MAX_MAGNITUDE) & (nodes.weight <= MAX_MAGNITUDE)
         groups: dict[tuple[str, int], list[int]] = {}
         for row in np.flatnonzero(countable).tolist():
             groups.setdefault((nodes.action[row], nodes.fold[row]), []).append(row)
@@ -109,6 +110,20 @@ class MomentTable:
                 told.append(known)
                 cells[action, name, fold] = moments
         return cls(cells, schema.adjust_for, refused, serial)
+
+    @classmethod
+    def of_atoms(cls, schema: Schema, atoms: AtomBatch, serial: int) -> MomentTable:
+        """Over all persons of a network's atoms: nothing but what the atoms tell already, so nothing is refused."""
+        x = atoms.fingerprints[:, list(schema.adjusted)]
+        groups: dict[Key, list[int]] = {}
+        for row, (node, action, figures) in enumerate(zip(atoms.nodes, atoms.actions, atoms.figures, strict=True)):
+            for name, each in figures.items():
+                if name in schema.outcomes and credible(each, schema.outcomes[name], int(atoms.sizes[row])):
+                    groups.setdefault((action, name, fold_of(node)), []).append(row)
+        cells = {
+            key: Moments.of_atoms(x[rows], [atoms.figures[row][key[1]] for row in rows]) for key, rows in groups.items()
+        }
+        return cls(cells, schema.adjust_for, 0, serial)
 
     def document(self, home: tuple[str, str], space: str, issued: float, key: SigningKey) -> dict[str, Any]:
         """The signed JSON document. home: domain and network. issued: seconds since the epoch."""
@@ -169,7 +184,7 @@ def nodes_of(
     points: Vector, ids: Sequence[bytes], action: Sequence[str], weight: Vector, outcomes: Sequence[Mapping[str, Value]]
 ) -> Nodes:
     """Nodes each in the fold of its own id."""
-    return Nodes(points, action, weight, outcomes, [fold_of(node) for node in ids])
+    return Nodes(points, action, weight, outcomes, folds_of(ids).tolist())
 
 
 def _known(

@@ -66,9 +66,9 @@ class Network:
         min_cohort: int,
         clock: Clock,
         *,
-        answers: bool = True,
         withdrawals: Withdrawals | None = None,
         home: str | None = None,
+        answers: bool = True,
     ) -> None:
         self.name = name
         self.home = home or name

@@ -1,15 +1,14 @@
-"""What a network of persons may publish next, by one rule (docs/decisions/020-atoms.md has the proof):
+"""What a network of persons may publish next, by one rule (docs/decisions/020-atoms.md):
 
-    A figure is published only if at least min_cohort of the values in it have never been in a published figure.
+    What is known of a person is in one published figure, once, with that of min_cohort persons at least.
 
-Order all that was ever published by time. In any combination of it whose factors are not all zero, the last figure
-with a factor has min_cohort values that are in none before it: so whatever is added and subtracted, over however many
-epochs, what comes out is a sum over at least min_cohort persons, never over fewer.
+So all figures of one kind that were ever published are sums over disjoint sets of persons. Whatever is added up and
+subtracted, over however many epochs, is a sum over at least min_cohort of them; and as nobody is in two, no figure
+tells more of anybody because one has another.
 
-A *value* is what a person's packet says in one column: that there is such a person (column ""), or one outcome with the
-sample weight. It belongs to an *episode*: one node, one action, one time of decision. What changes within an episode is
-a new value of it; a node that is loaded again, or encoded anew, is not. Published values are remembered by *marks*,
-digests under the network's secret, so that those who were withdrawn leave nothing that can be read.
+A person here is an *episode*: one node, one action, one time of decision. A node that is loaded again, or whose outcome
+is corrected, or which is encoded anew, is nobody new. Who was published is remembered by *marks*, digests under the
+network's secret, also after a withdrawal, when nothing else is left.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
@@ -84,7 +83,7 @@ class State:
 
 
 class Spent(Protocol):
-    """The marks of all values ever published."""
+    """The marks of all episodes ever published."""
 
     def known(self, marks: Sequence[Mark]) -> list[bool]:
         """Which of them are among these."""
@@ -111,8 +110,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """The next epoch. gone: numbers of atoms withdrawn; changed: of those new, or with new figures; marks: of the
-    values that are published with it for the first time."""
+    """The next epoch. gone: numbers of atoms withdrawn; changed: of those new, or with new figures, or on another page;
+    marks: of the episodes that are published with it."""
 
     state: State
     gone: frozenset[int]
@@ -138,15 +137,13 @@ def advance(state: State, persons: Sequence[Person], spent: Spent, rules: Rules,
     rng = rules.rng(state.epoch + 1)
     present = {person.episode: person for person in persons}
     kept, gone = _withdrawn(state, persons, rules.least)
-    values = _Values(rules, spent)
     changed: dict[int, Held] = {}
     for number, each in kept.items():
-        again = _again(each, [present[m.episode] for m in each.members if m.episode in present], values, rules)
+        again = _completed(each, [present[m.episode] for m in each.members if m.episode in present], rules)
         if again is not None:
             changed[number] = again
-    inside = {member.episode for each in kept.values() for member in each.members}
-    pool = [person for person in persons if person.episode not in inside and not _awaited(person.packet, rules, now)]
-    made, kept_back = _gathered(state, kept, pool, values, rules, rng)
+    pool = [person for person in _unpublished(persons, spent) if not _awaited(person.packet, rules, now)]
+    made, kept_back = _gathered(state, kept, pool, rules, rng)
     if not (gone or changed or made):
         return None
     held = {**kept, **changed}
@@ -155,49 +152,32 @@ def advance(state: State, persons: Sequence[Person], spent: Spent, rules: Rules,
     after = State(state.epoch + 1, state.numbers + len(made), max(pages, state.pages), held, kept_back)
     moved = {number for number, each in held.items() if number in kept and each.page != kept[number].page}
     numbers = frozenset([*changed, *moved, *(each.atom.number for each in made)])
-    return Step(after, frozenset(gone), numbers, tuple(values.new))
+    return Step(after, frozenset(gone), numbers, tuple(m.episode for each in made for m in each.members))
 
 
 def lacking(state: State, persons: Sequence[Person], spent: Spent, rules: Rules) -> int:
     """How many packets must change before anything but a withdrawal can bring a new epoch: at least so many; >= 1."""
-    values = _Values(rules, spent)
     present = {person.episode: person for person in persons}
-    inside = {member.episode for each in state.held.values() for member in each.members}
-    fresh: dict[str, int] = dict.fromkeys([action_of(person.packet) for person in persons], 0)
-    for person in values.fresh([person for person in persons if person.episode not in inside]):
-        fresh[action_of(person.packet)] += 1
+    new: dict[str, int] = dict.fromkeys([action_of(person.packet) for person in persons], 0)
+    for person in _unpublished(persons, spent):
+        new[action_of(person.packet)] += 1
     counts = _counted(state.held)
-    missing = [_needed(state, action, counts, rules.least) - n for action, n in fresh.items()] or [rules.least]
+    missing = [_needed(state, action, counts, rules.least) - n for action, n in new.items()] or [rules.least]
     for each in state.held.values():
         members = [present[m.episode] for m in each.members if m.episode in present]
-        missing.append(rules.least - (len(each.members) - len(members)))
-        missing += [rules.least - len(values.fresh(members, name)) for name in rules.released()]
+        missing.append(_enough_over(each, rules.least) - (len(each.members) - len(members)))
+        missing += [
+            rules.least - sum(value_of(person.packet, name) is not None for person in members)
+            for name in rules.released()
+            if name not in each.atom.figures
+        ]
     return max(1, min(missing))
 
 
-class _Values:
-    """Which values are out. new: the marks of those that go out now."""
-
-    def __init__(self, rules: Rules, spent: Spent) -> None:
-        self._secret = rules.secret
-        self._spent = spent
-        self.new: list[Mark] = []
-
-    def fresh(self, persons: Iterable[Person], column: str = "") -> list[Person]:
-        """Those whose value in the column is known and was never published."""
-        known = [person for person in persons if not column or value_of(person.packet, column) is not None]
-        spent = self._spent.known([self._mark(person, column) for person in known])
-        return [person for person, was in zip(known, spent, strict=True) if not was]
-
-    def publish(self, persons: Iterable[Person], column: str = "") -> None:
-        self.new += [self._mark(person, column) for person in persons]
-
-    def _mark(self, person: Person, column: str) -> Mark:
-        if not column:
-            return person.episode
-        value = value_of(person.packet, column)
-        said = b"" if value is None else struct.pack(">dd", value, person.packet.weight)
-        return mark(self._secret, b"value", person.episode, column.encode(), said)
+def _unpublished(persons: Sequence[Person], spent: Spent) -> list[Person]:
+    """Those who never were in an atom."""
+    known = spent.known([person.episode for person in persons])
+    return [person for person, was in zip(persons, known, strict=True) if not was]
 
 
 def value_of(packet: Packet, outcome: str) -> float | None:
@@ -207,35 +187,37 @@ def value_of(packet: Packet, outcome: str) -> float | None:
 
 
 def _withdrawn(state: State, persons: Sequence[Person], least: int) -> tuple[dict[int, Held], list[int]]:
-    """The atoms that stay, and the numbers of those that go: one of whose persons is held no more, or `least` of whose
-    episodes are over."""
+    """The atoms that stay, and the numbers of those that go: one of whose persons is held no more, or most of whose
+    episodes, and `least`, are over. Who was in these with them is not published again: the difference would tell."""
     whos = {person.who for person in persons}
     episodes = {person.episode for person in persons}
     kept, gone = {}, []
     for number, each in state.held.items():
         over = sum(member.episode not in episodes for member in each.members)
-        if over >= least or any(member.who not in whos for member in each.members):
+        if over >= _enough_over(each, least) or any(member.who not in whos for member in each.members):
             gone.append(number)
         else:
             kept[number] = each
     return kept, gone
 
 
-def _again(each: Held, members: Sequence[Person], values: _Values, rules: Rules) -> Held | None:
-    """The atom with the figures that may be told anew; None where none may."""
-    figures = {}
-    for name in rules.released():
-        fresh = values.fresh(members, name)
-        if len(fresh) >= rules.least and (found := _figures(members, name)) is not None:
-            figures[name] = found
-            values.publish(fresh, name)
+def _enough_over(held: Held, least: int) -> int:
+    """How many episodes must be over for the atom to go."""
+    return max(least, len(held.members) // 2 + 1)
+
+
+def _completed(each: Held, members: Sequence[Person], rules: Rules) -> Held | None:
+    """The atom with the figures of outcomes that are known of enough only now; None where there are none. What was told
+    once stays as it is: two figures that differ by few would tell of these."""
+    missing = [name for name in rules.released() if name not in each.atom.figures]
+    figures = {name: found for name in missing if (found := _figures(members, name, rules.least)) is not None}
     return replace(each, atom=replace(each.atom, figures={**each.atom.figures, **figures})) if figures else None
 
 
-def _figures(members: Sequence[Person], name: str) -> Figures | None:
-    """None where all values known are the same: they would tell of each."""
+def _figures(members: Sequence[Person], name: str, least: int) -> Figures | None:
+    """None where the outcome is known of too few, or is the same of all: then it would tell of each."""
     known = [(value, p.packet.weight) for p in members if (value := value_of(p.packet, name)) is not None]
-    if len({value for value, _ in known}) < 2:
+    if len(known) < least or len({value for value, _ in known}) < 2:
         return None
     return Cohort.of(known).figures()
 
@@ -259,19 +241,14 @@ def _counted(held: Mapping[int, Held]) -> dict[str, int]:
 
 
 def _needed(state: State, action: str, counts: Mapping[str, int], least: int) -> int:
-    """How many never published before must be in the pool for atoms to be made of it."""
+    """How many must be in the pool for atoms to be made of it."""
     if action not in state.kept_back:
         return least
     return least + state.kept_back[action] + counts.get(action, 0) // _PATIENCE
 
 
 def _gathered(
-    state: State,
-    kept: Mapping[int, Held],
-    pool: Sequence[Person],
-    values: _Values,
-    rules: Rules,
-    rng: np.random.Generator,
+    state: State, kept: Mapping[int, Held], pool: Sequence[Person], rules: Rules, rng: np.random.Generator
 ) -> tuple[list[Held], dict[str, int]]:
     """Atoms made of the pool, not paged yet, and how many the next batches keep back."""
     made: list[Held] = []
@@ -279,27 +256,26 @@ def _gathered(
     counts = _counted(kept)
     for action in sorted({action_of(person.packet) for person in pool}):
         waiting = sorted([p for p in pool if action_of(p.packet) == action], key=lambda person: person.episode)
-        fresh = values.fresh(waiting)
-        if len(fresh) < _needed(state, action, counts, rules.least):
+        if len(waiting) < _needed(state, action, counts, rules.least):
             continue
-        aside = {fresh[row].episode for row in rng.permutation(len(fresh))[: state.kept_back.get(action, 0)].tolist()}
-        batch = [person for person in waiting if person.episode not in aside]
-        for rows in groups(_candidates(batch, values, rules), rules.least, rng):
+        aside = set(rng.permutation(len(waiting))[: state.kept_back.get(action, 0)].tolist())
+        batch = [person for row, person in enumerate(waiting) if row not in aside]
+        for rows in groups(_candidates(batch, rules), rules.least, rng):
             members = [batch[row] for row in rows.tolist()]
-            made.append(_formed(state.numbers + len(made), action, members, values, rules))
+            made.append(_formed(state.numbers + len(made), action, members, rules))
         kept_back[action] = int(rng.integers(0, rules.least))
     return made, kept_back
 
 
-def _candidates(batch: Sequence[Person], values: _Values, rules: Rules) -> Candidates:
+def _candidates(batch: Sequence[Person], rules: Rules) -> Candidates:
     names = rules.released()
-    fresh = [{person.episode for person in values.fresh(batch, column)} for column in ("", *names)]
-    counted = [[person.episode in each for each in fresh] for person in batch]
-    outcomes = [[_number(value_of(person.packet, name)) for name in names] for person in batch]
+    outcomes = np.array(
+        [[_number(value_of(person.packet, name)) for name in names] for person in batch], dtype=np.float64
+    ).reshape(len(batch), len(names))
     return Candidates(
-        np.array([person.packet.fingerprint for person in batch], dtype=np.float64),
-        np.array(counted, dtype=np.bool_).reshape(len(batch), 1 + len(names)),
-        np.array(outcomes, dtype=np.float64).reshape(len(batch), len(names)),
+        points=np.array([person.packet.fingerprint for person in batch], dtype=np.float64),
+        counted=np.column_stack([np.ones(len(batch), dtype=np.bool_), ~np.isnan(outcomes)]),
+        outcomes=outcomes,
     )
 
 
@@ -307,15 +283,10 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _formed(number: int, action: str, members: Sequence[Person], values: _Values, rules: Rules) -> Held:
-    """One atom. A figure that would break the rule, or tell of each, is not in it."""
-    figures = {}
-    for name in rules.released():
-        fresh = values.fresh(members, name)
-        if len(fresh) >= rules.least and (found := _figures(members, name)) is not None:
-            figures[name] = found
-            values.publish(fresh, name)
-    values.publish(values.fresh(members))
+def _formed(number: int, action: str, members: Sequence[Person], rules: Rules) -> Held:
+    """One atom, not paged yet."""
+    told = {name: _figures(members, name, rules.least) for name in rules.released()}
+    figures = {name: found for name, found in told.items() if found is not None}
     place = place_of([person.packet.fingerprint for person in members], rules.step)
     weight = math.fsum(person.packet.weight for person in members)
     atom = Atom(number, action, len(members), weight, place, figures)

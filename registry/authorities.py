@@ -148,7 +148,7 @@ class Authorities:
     async def _where(self, zone: _Zone, target: bytes, enclosing: bool, server: Channel) -> bytes | Delegation:
         """The apex of the zone at `target` where the server has it, else to whom it refers."""
         soa = question_of(target, SOA)
-        [message] = await server.ask(dated=(soa,))
+        [message] = await server.ask(dated=(soa,), ahead=None if enclosing else question_of(target, TXT))
         referred = referral(message, soa)
         if referred is not None:
             return accept(referred, zone.apex, target, self._origin)

@@ -12,6 +12,7 @@ from registry.errors import LookupFailed
 from registry.message import Query, query
 
 SERIAL_AGE_S = 5.0  # what says how new a zone is, and is older than this, is asked for anew before the next question
+AHEAD_S = 1.0  # what was asked for ahead, and is wanted no later, is as good as asked for anew; once
 SILENT_S = 1.0  # a connection that has been asked and says nothing for so long is given up on a timeout
 CONNECT_S = 0.25  # a server that is given up before a connection stood, after so long, has failed
 FAILURES = 3  # so many in a row, and the server is tried no more often than every REST_S, whatever is asked
@@ -38,11 +39,14 @@ class Channel:
         """Whether the server failed just now, and not for the first time."""
         return self._not_before > self._clock.monotonic()
 
-    async def ask(self, *asked: bytes, dated: Sequence[bytes] = (), anew: bytes | None = None) -> list[bytes]:
+    async def ask(
+        self, *asked: bytes, dated: Sequence[bytes] = (), anew: bytes | None = None, ahead: bytes | None = None
+    ) -> list[bytes]:
         """The answers to question sections: first to those of `dated`, then, asked for once these are here, the others.
 
-        Those of `dated` but for `anew` may be up to SERIAL_AGE_S old, but are always this connection's. Raises
-        LookupFailed (UNREACHABLE). Cancelled, as by a timeout, it gives up a connection that has long been silent.
+        Those of `dated` but for `anew` may be up to SERIAL_AGE_S old, but are always this connection's. ahead: asked
+        for as well, and not waited for: who next asks for it `anew` finds it under way. Raises LookupFailed
+        (UNREACHABLE). Cancelled, as by a timeout, it gives up a connection that has long been silent.
         """
         if self.rests:
             raise self.unreachable(f"it failed {self._failures} times, the last one just now")
@@ -52,6 +56,8 @@ class Channel:
                 connection = await self._connected()
                 try:
                     before = [connection.dated(each, each == anew) for each in dated]
+                    if ahead is not None:
+                        connection.ahead(ahead)
                     answers = [await asyncio.shield(each) for each in before]
                     answers += [await connection.answer(each) for each in asked]
                 except ConnectionError:
@@ -122,6 +128,7 @@ class _Connection(asyncio.Protocol):
         self._pending: dict[int, asyncio.Future[bytes]] = {}
         self._next = random.getrandbits(16)
         self._dated: dict[bytes, tuple[float, asyncio.Future[bytes]]] = {}
+        self._ahead: dict[bytes, float] = {}  # when those of them were asked for that nobody has used
         self._unheard_since: float | None = None
         self.closed = False
 
@@ -175,10 +182,17 @@ class _Connection(asyncio.Protocol):
         """The same, asked for now, or no longer than SERIAL_AGE_S ago; others may wait for it too."""
         now = self._clock.monotonic()
         sent, answer = self._dated.get(asked, (now, None))
+        if anew:
+            anew = now - self._ahead.pop(asked, float("-inf")) > AHEAD_S
         if anew or answer is None or now - sent > SERIAL_AGE_S or answer.cancelled():
             answer = self._send(asked)
             self._dated[asked] = now, answer
         return answer
+
+    def ahead(self, asked: bytes) -> None:
+        """Ask for what will be wanted `dated`, and anew."""
+        self.dated(asked, anew=False)
+        self._ahead[asked] = self._dated[asked][0]
 
     def _send(self, asked: bytes) -> asyncio.Future[bytes]:
         if self.closed or self._transport is None:

@@ -212,8 +212,7 @@ class Press:
         text, own = _text(zone), self._publication(0, {}).text
         if replace(text, generation=0, schema_url=None, serial=None) != replace(own, schema_url=None, serial=None):
             raise Corrupt(f"{self.domain.name}: what was published is of another schema, or of other times to live")
-        numbers = [int(label[2:]) for label in zone.branches if label[1:2] == b"g" and label[2:].isdigit()]
-        expiry = {number: now + self._keep_s for number in numbers if number != text.generation}
+        expiry = {number: now + self._keep_s for number in generations(zone) if number != text.generation}
         if text.generation:
             names = zone.branches.get(self._rendering(text.generation).label, {})
             self._tree, self._number = self._read(text.generation, names, held), text.generation
@@ -401,6 +400,11 @@ class Press:
 
     def _counts(self) -> int:
         return _COUNT_BYTES * (len(self.domain.schema.actions) + 1)
+
+
+def generations(zone: Zone) -> list[int]:
+    """Those whose cells a domain's zone has."""
+    return [int(label[2:]) for label in zone.branches if label[1:2] == b"g" and label[2:].isdigit()]
 
 
 def _text(zone: Zone) -> ApexText:

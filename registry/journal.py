@@ -7,6 +7,8 @@ serial nor a generation is ever used twice.
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,12 +40,16 @@ class Journal:
     """One directory on the disk, of one process at a time."""
 
     def __init__(self, directory: Path, map_bytes: int = MAP_BYTES) -> None:
-        """Open or create. Raises ConfigError where that is not possible."""
+        """Open or create. Raises ConfigError where that is not possible; Corrupt where the file is cut short."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            _check_head(directory / "data.mdb")
             self._env = lmdb.open(str(directory), map_size=map_bytes, max_dbs=3)
+            _fill_up(directory / "data.mdb", (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
             self._networks = self._env.open_db(b"networks")
             self._counters = self._env.open_db(b"counters")
+        except lmdb.CorruptedError as error:
+            raise _cut(directory, error) from None
         except (OSError, lmdb.Error) as error:
             raise ConfigError(f"{directory}: the registry's journal cannot be opened ({error})") from None
         self.directory = directory
@@ -57,8 +63,11 @@ class Journal:
 
     def entries(self) -> dict[str, Entry]:
         """Every network's entry by name. Raises Corrupt naming the network that does not decode."""
-        with self._using, self._env.begin(db=self._networks) as transaction:
-            return {key.decode(): self._entry(key, value) for key, value in transaction.cursor()}
+        try:
+            with self._using, self._env.begin(db=self._networks) as transaction:
+                return {key.decode(): self._entry(key, value) for key, value in transaction.cursor()}
+        except lmdb.Error as error:
+            raise _cut(self.directory, error) from None
 
     def put(self, network: str, entry: Entry) -> None:
         """Keep `entry` as the network's; on the disk when this returns. Raises StorageFull: the old one stays."""
@@ -84,6 +93,10 @@ class Journal:
     def next_generation(self, domain: str) -> int:
         """A generation number of the domain that was never used before; the first is 1. Raises StorageFull."""
         return self._advance(b"generation/" + domain.encode(), 1)
+
+    def skip_generations(self, domain: str, last: int) -> None:
+        """Never hand out `last` or a lower number for the domain. Raises StorageFull."""
+        self._advance(b"generation/" + domain.encode(), last)
 
     def _advance(self, counter: bytes, least: int) -> int:
         def advance(transaction: lmdb.Transaction) -> int:
@@ -113,3 +126,23 @@ class Journal:
             return Entry(**orjson.loads(value))
         except (TypeError, ValueError) as error:
             raise Corrupt(f"{self._place}: the entry of {key.decode()} does not decode ({error})") from None
+
+
+def _check_head(path: Path) -> None:
+    """LMDB maps the file: to read beyond its end would end the process. Raises Corrupt."""
+    if path.exists() and 0 < path.stat().st_size < 2 * mmap.PAGESIZE:
+        raise _cut(path.parent, "its head is not whole")
+
+
+def _fill_up(path: Path, length: int) -> None:
+    """Let the file have all pages that its head speaks of; what was cut off is found out where it is read, or was
+    free."""
+    if path.stat().st_size < length:
+        os.truncate(path, length)
+
+
+def _cut(directory: Path, error: object) -> Corrupt:
+    return Corrupt(
+        f"{directory}: the registry's journal is cut short or spoilt ({error}); put a whole copy in its place, or move "
+        "it away: then every network has to send its coverage again"
+    )

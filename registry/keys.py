@@ -62,6 +62,11 @@ class SigningKey:
         Path(f"{path}.pub").write_text(public_text(public) + "\n", "ascii")
         return cls(key.private_bytes_raw())
 
+    @property
+    def seed(self) -> bytes:
+        """The 32 private bytes that it is made of, for a library that signs by itself."""
+        return self._key.private_bytes_raw()
+
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature over `message`."""
         return self._key.sign(message)

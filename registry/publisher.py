@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
 from registry.cut import Cut
-from registry.edition import Edition, Held, Press
+from registry.edition import Edition, Held, Press, generations
 from registry.enrolment import Enrolment
 from registry.errors import KindredError, Unavailable
 from registry.history import History
@@ -36,13 +36,15 @@ log = logging.getLogger(__name__)
 class PublisherTimes:
     """coalesce_s: how long a change waits for others. bump_s: the oldest that a serial gets without any change.
 
-    stale_s: how long beyond their time to live records may be used. margin_s: how much longer than for readers with a
-    right clock what is replaced in a cell stays there. retry_s: after a failure.
+    stale_s: how long beyond their time to live records may be used. keep_s: how long a version may be relied on after
+    the next one, at least. margin_s: how much longer than for readers with a right clock what is replaced in a cell
+    stays there. retry_s: after a failure.
     """
 
     coalesce_s: float = 0.25
     bump_s: float = 10.0
     stale_s: float = 30.0
+    keep_s: float = 0.0
     margin_s: float = 30.0
     retry_s: float = 1.0
 
@@ -108,7 +110,7 @@ class Publisher:
         self._below = [domain.removesuffix(f".{zone}") if zone else domain for domain in enrolment.domains]
         self._delegations = tuple(delegations)
         self._dress = dress
-        self._keep_s = self._ttls.apex + self._ttls.cell + self._times.stale_s
+        self._keep_s = max(self._ttls.apex + self._ttls.cell + self._times.stale_s, self._times.keep_s)
         domains = tuple(enrolment.domains)
         self._shelves = {
             name: _Shelf(
@@ -140,9 +142,19 @@ class Publisher:
         """Go on from what was published last, where that is known for certain.
 
         A version that was served and is not known could have held cells that new ones must not be taken for; so
-        all generations are new ones then.
+        all generations are new ones then, also where the journal is not the one that they were counted in.
         """
+        if self.history.serial > self._serial:
+            log.error(
+                "what was published last, as %d, is not in the journal, whose last serial is %d: networks that it does "
+                "not know have to send their coverages again", self.history.serial, self._serial,
+            )  # fmt: skip
         if self.history.serial != self._serial or not self._serial:
+            for name in self._shelves:
+                zone = self.history.zones.get(Naming(name, self._enrolment.origin).apex)
+                if zone is not None and (known := generations(zone)):
+                    self._journal.skip_generations(name, max(known))
+            self._serial = max(self._serial, self.history.serial)
             self.history.restart()
             return
         self._known = dict(self.history.zones)

@@ -18,6 +18,7 @@ from registry.kinds import AnyKind
 from registry.yamltext import Path_, YamlText, nearest, read_yaml, validate
 
 MAX_DIMENSION = 128
+MAX_INTERVALS = 6  # of a duration, in which survival is counted where persons are told in aggregates
 MAX_ADJUSTED = 8  # axes of the features that are adjusted for
 SPACE_VERSION = 1
 MIN_AGGREGATED = 5  # persons; sums over fewer tell of each
@@ -47,6 +48,7 @@ class _OutcomePart(Part):
     range: Range | None = None
     levels: Annotated[list[Text] | None, Field(min_length=2, max_length=32)] = None
     entry: Text | None = None
+    intervals: Annotated[list[Annotated[Seconds, Field()]] | None, Field(min_length=1, max_length=MAX_INTERVALS)] = None
 
 
 class _SchemaPart(Part):
@@ -71,7 +73,8 @@ class Outcome:
     unit: of a number or a duration. horizon_s: when after the action it is known; a binary outcome whose horizon has
     not passed is unknown, not 0. better: which direction is, None where that is nobody's to say. range: of a number.
     levels: of an ordinal, the lowest first; its values are their places, from 0 on. entry: of a duration, the outcome
-    (a number in the same unit) that says when the node came under observation: before, nobody saw its event.
+    (a number in the same unit) that says when the node came under observation: before, nobody saw its event. intervals:
+    of a duration, the ends, in its unit and ascending, of those in which it is counted where aggregates are released.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Outcome:
     range: tuple[float, float] | None
     levels: tuple[str, ...] = ()
     entry: str | None = None
+    intervals: tuple[float, ...] = ()
 
     @property
     def unit_s(self) -> float:
@@ -163,6 +167,7 @@ class Schema:
                     each.range if each.levels is None else (0.0, len(each.levels) - 1.0),
                     tuple(each.levels or ()),
                     each.entry,
+                    tuple(end / UNIT_SECONDS.get(each.unit or "", 1.0) for end in each.intervals or ()),
                 )
                 for name, each in part.outcomes.items()
             },
@@ -209,6 +214,9 @@ def _outcome_problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
             yield ("outcomes", name, "levels"), "an ordinal has `levels`, the lowest first, and nothing else has"
         if outcome.levels is not None and len(set(outcome.levels)) != len(outcome.levels):
             yield ("outcomes", name, "levels"), "every level is named once"
+        ends = outcome.intervals or []
+        if (ends and outcome.kind != "duration") or sorted({end for end in ends if end > 0}) != ends:
+            yield ("outcomes", name, "intervals"), "only a duration has intervals; their ends ascend, from above 0"
         if outcome.entry is not None:
             entry = part.outcomes.get(outcome.entry)
             if outcome.kind != "duration" or entry is None or entry.kind != "number" or entry.unit != outcome.unit:

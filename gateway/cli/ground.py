@@ -16,9 +16,10 @@ from regional.engine import Engine
 from regional.engines.address import EngineAddress
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.mirror import Home
-from regional.engines.opening import engine_at
+from regional.engines.opening import DHT, engine_at, published_at
 from regional.engines.writer import Writer
 from regional.ledger import Ledger
+from regional.lifetable import LifeTables
 from regional.moving import MovableEngine
 from regional.network import Network
 from regional.publication import Publication
@@ -26,7 +27,7 @@ from regional.tabulator import Tabulator
 from regional.whereabouts import Place
 from regional.withdrawals import Withdrawals
 from registry.client import RegistryClient
-from registry.clock import Clock
+from registry.clock import Clock, SystemClock
 from registry.errors import ConfigError
 from registry.keys import SigningKey
 from registry.publisher import PublisherTimes
@@ -41,7 +42,19 @@ def place_of(section: EngineSection) -> Place:
 class EnginePlaces:
     """Where the packets of `member`, whose home is `home`, can be."""
 
-    def __init__(self, config: FederationConfig, schema: Schema, home: Home, member: str, writer: Writer) -> None:
+    def __init__(
+        self,
+        config: FederationConfig,
+        schema: Schema,
+        home: Home,
+        member: str,
+        writer: Writer,
+        key: SigningKey,
+        configured: Place,
+    ) -> None:
+        """configured: where federation.yaml says that they are. key: the network's."""
+        self._key = key
+        self._configured = dict(configured)
         self._config = config
         self._schema = schema
         self._home = home
@@ -52,10 +65,18 @@ class EnginePlaces:
         """What keeps them there, not open yet. Raises ConfigError."""
         address = self._address(place)
         d = self._schema.dimension
+        path = self._config.data_dir / "networks" / self._member
+        embedded = EmbeddedEngine(self._home.network, d, path, self._writer)
         if address is None:
-            path = self._config.data_dir / "networks" / self._member
-            return EmbeddedEngine(self._home.network, d, path, self._writer)
-        return engine_at(address, self._home, d)
+            return embedded
+        if address.scheme != DHT:
+            return engine_at(address, self._home, d)
+        if dict(place) != self._configured:
+            raise ConfigError(
+                f"{address.where}: what a DHT tells of is in the network's own store: there is nothing to move; "
+                "move it to `embedded`, then say so under `engine:` and start it anew"
+            )
+        return published_at(address, self._home, d, embedded, self._key, SystemClock())
 
     def name(self, place: Place) -> str:
         """The place in words. Raises ConfigError."""
@@ -102,7 +123,8 @@ class NetworkGround:
             made = Network(name, domain, schema, engine, least, self._clock, answers=answers, withdrawals=withdrawals)
             return made, engine
         ledger = Ledger(self._config.data_dir / "atoms" / name)
-        publication = Publication(name, domain, schema, least, ledger, withdrawals, self._clock)
+        tables = [LifeTables(schema)]
+        publication = Publication(name, domain, schema, least, ledger, withdrawals, self._clock, tables)
         return AggregateNetwork(name, domain, schema, engine, least, self._clock, publication, withdrawals), engine
 
     def share(self, name: str, place: Place) -> tuple[Network, MovableEngine]:
@@ -114,7 +136,9 @@ class NetworkGround:
 
     def _engine(self, name: str, place: Place) -> MovableEngine:
         home = Home(self._network.domain, self._schema.space[:8], self._network.name)
-        return MovableEngine(place, EnginePlaces(self._config, self._schema, home, name, self._writer))
+        configured = place_of(self._network.engine)
+        places = EnginePlaces(self._config, self._schema, home, name, self._writer, self.key, configured)
+        return MovableEngine(place, places)
 
     def beside(self, place: Place, name: str) -> Place:
         """Where a share's packets are to be: on the same server, under the share's name."""

@@ -28,10 +28,10 @@ def members(config: FederationConfig) -> list[Member]:
 
     Their keys are in federation.yaml, or in data_dir/keys/NAME.pub. Raises ConfigError, SituationError (a bound).
     """
-    admitted = [
-        Member(name, each.domain, _key(config, f"networks.{name}", name, each.key), (each.asked_at,), each.engine.kind)
-        for name, each in config.networks.items()
-    ]
+    admitted = []
+    for name, each in config.networks.items():
+        key = _key(config, f"networks.{name}", name, each.key)
+        admitted.append(Member(name, each.domain, key, (each.asked_by(key),), each.engine.kind))
     for name, section in config.registry.subtrees.items():
         ball = None
         if section.within is not None:

@@ -66,7 +66,7 @@ async def running_registry(config: FederationConfig) -> AsyncIterator[Publisher]
     history = History(config.data_dir / "registry" / "history")
     try:
         enrolment = Enrolment(domains, members(config), journal, clock, section.origin)
-        times = PublisherTimes(coalesce_s=section.coalesce)
+        times = PublisherTimes(coalesce_s=section.coalesce, keep_s=section.keep or 0.0)
         publisher = Publisher(
             enrolment,
             journal,

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from registry.errors import ConfigError
 
-PORTS: Final = {"nats": 4222, "etcd": 2379, "redis": 6379, "mqtt": 1883, "milvus": 19530}
+PORTS: Final = {"nats": 4222, "etcd": 2379, "redis": 6379, "mqtt": 1883, "milvus": 19530, "dht": 6881}
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 

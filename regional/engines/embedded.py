@@ -156,6 +156,10 @@ class EmbeddedEngine:
         store = self._opened()
         await self._writer.call(lambda: store.keep_note(name, value))
 
+    def tell(self, watcher: Watcher) -> None:
+        """Offer each change from now on to `watcher`, in the order of the commits and before a `put` returns."""
+        self._watchers.add(watcher)
+
     def write(self, batches: Sequence[Batch]) -> list[list[bool] | KindredError]:
         """Commit, then make visible what was committed (in the writer's thread)."""
         results = self._opened().put(batches)

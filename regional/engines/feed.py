@@ -22,8 +22,12 @@ class Watcher:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
-            waiting, self._waiting = self._waiting, {}
-            yield tuple(waiting.values())
+            yield self.waiting()
+
+    def waiting(self) -> Sequence[Change]:
+        """What has changed and was not told yet."""
+        waiting, self._waiting = self._waiting, {}
+        return tuple(waiting.values())
 
     def offer(self, changes: Sequence[Change]) -> None:
         """To be told; from any thread."""

@@ -9,10 +9,13 @@ from typing import Any, Final
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
 from regional.engines.backing import PATIENCE_S, Backing, Readable
+from regional.engines.embedded import EmbeddedEngine
 from regional.engines.front import Front
 from regional.engines.mirror import Home
 from regional.partition import Partition
+from registry.clock import Clock
 from registry.errors import ConfigError
+from registry.keys import SigningKey
 
 _ENGINES: Final = {  # those that answer themselves, and those whose packets a front mirrors
     "milvus": ("regional.engines.milvus", "MilvusEngine"),
@@ -26,14 +29,15 @@ _READABLES: Final = {
     "nats": ("regional.engines.nats", "NatsBacking.reading"),
     "redis": ("regional.engines.redis", "RedisBacking.reading"),
 }
-READABLE: Final = tuple(_READABLES)  # schemes of servers that can be read without a front before them
+DHT: Final = "dht"  # no server: its owner keeps the packets in a store of its own, and publishes them
+READABLE: Final = (*_READABLES, DHT)  # schemes of what can be read without a network's service before it
 
 
 def engine_at(
     address: EngineAddress, home: Home, d: int, partition: Partition | None = None, patience_s: float = PATIENCE_S
 ) -> Engine:
     """An engine on a server, not open yet. Raises ConfigError for an option that it does not have."""
-    made = _load(_ENGINES[address.scheme], address)
+    made = load(_ENGINES[address.scheme], address.where, address.scheme)
     if address.scheme == "milvus":
         engine: Engine = made(home, d, address, partition, patience_s)
         return engine
@@ -42,16 +46,28 @@ def engine_at(
 
 
 def readable_at(address: EngineAddress, patience_s: float) -> Readable:
-    """A server's packets for those who only read, not open yet; its scheme is one of READABLE. Raises ConfigError."""
-    readable: Readable = _load(_READABLES[address.scheme], address)(address, patience_s)
+    """A server's packets for those who only read, not open yet; its scheme is one of READABLE, and not DHT.
+
+    Raises ConfigError.
+    """
+    readable: Readable = load(_READABLES[address.scheme], address.where, address.scheme)(address, patience_s)
     return readable
 
 
-def _load(place: tuple[str, str], address: EngineAddress) -> Any:
+def published_at(
+    address: EngineAddress, home: Home, d: int, truth: EmbeddedEngine, key: SigningKey, clock: Clock
+) -> Engine:
+    """What keeps packets in `truth` and publishes them in the DHT at `address`, not open yet. Raises ConfigError."""
+    made: Engine = load(("regional.engines.dht", "DhtEngine.at"), address.where, DHT)(
+        address, home, d, truth, key, clock
+    )
+    return made
+
+
+def load(place: tuple[str, str], where: str, extra: str) -> Any:
+    """What stands in a module under a name. Raises ConfigError where the library of this extra is not installed."""
     module, name = place
     try:
         return attrgetter(name)(import_module(module))
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"engine {address.where}: {error.name} is not installed; pip install 'kindred[{address.scheme}]'"
-        ) from None
+        raise ConfigError(f"engine {where}: {error.name} is not installed; pip install 'kindred[{extra}]'") from None

@@ -17,9 +17,9 @@ from regional.engines.address import EngineAddress
 from regional.engines.backing import SILENCE_S, Readable, end
 from regional.engines.following import FIRST_PAUSE_S, Following
 from regional.engines.mirror import Home
-from regional.engines.opening import READABLE, readable_at
+from regional.engines.opening import DHT, READABLE, load, readable_at
 from regional.partition import Partition
-from regional.reader import reply_of
+from regional.reader import Reader, reply_of
 from registry.clock import Clock
 from registry.errors import ConfigError, Conflict, KindredError, NotGranted, TooLarge, Unavailable
 
@@ -228,3 +228,9 @@ class ServerReader:
         leaving = asyncio.create_task(self._mirrored.pop(key).close())
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
+
+
+def dht_reader(bounds: Bounds, clock: Clock, listen: str) -> Reader:
+    """Who reads networks in DHTs by nodes of its own at `listen`. Raises ConfigError."""
+    reader: Reader = load(("regional.engines.dhtreader", "DhtReader"), "dht:", DHT)(bounds, clock, listen)
+    return reader

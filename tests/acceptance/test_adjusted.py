@@ -13,6 +13,8 @@ from gateway.neighbours import Neighbours
 from gateway.standpoint import Standpoint
 from gateway.synthesis import synthesise
 from gateway.whole import Whole
+from regional.atombatch import AtomBatch
+from regional.cohort import Figures
 from regional.momenttable import MomentTable, nodes_of
 from regional.packet import node_from_text
 from tests.acceptance.federated import Federated, situation
@@ -21,6 +23,7 @@ from tests.acceptance.truth import Truth
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DOMAINS = {
+    "icu.medicine": "icu",
     "rice.agriculture": "rice",
     "drives.machinery": "drives",
     "crash.vehicles": "crash",
@@ -42,6 +45,13 @@ async def test_networks_say_together_what_one_pooled_network_says(
         columns, schema.outcomes, schema.actions, schema.study, schema.bandwidth_floor, standpoint=standpoint
     )
     wanted = orjson.loads(orjson.dumps(expected))
+    if schema.release == "aggregates":
+        del wanted["survival"]
+        survival = answer["synthesis"].pop("survival")
+        for arm in survival["actions"].values():  # of parents, which are larger than atoms
+            assert arm["n"] >= 50
+            assert arm["low"] < arm["estimate"] < arm["high"]
+            assert [time for time, *_ in arm["survival"]["steps"]] <= list(schema.outcomes["survival"].intervals)
     for outcome in wanted.values():
         # Only by how many networks it was said is not the same.
         outcome["adjustment"]["networks"] = len({packet.network for packet in truth.packets.values()})
@@ -49,7 +59,7 @@ async def test_networks_say_together_what_one_pooled_network_says(
 
 
 async def test_the_real_estimates_are_adjusted(kindred: Federated, truths: dict[str, Truth]) -> None:
-    for domain, outcome in (("strikes.vehicles", "affected"), ("rice.agriculture", "yield")):
+    for domain, outcome in (("icu.medicine", "died_30d"), ("rice.agriculture", "yield")):
         question = {"domain": domain, "situation": situation(DOMAINS[domain]), "k": 60}
         found = (await _with_all_tables(kindred, truths[domain], question))["synthesis"][outcome]
         adjusted = [arm for arm in found["actions"].values() if arm["adjusted"] is not None]
@@ -61,50 +71,57 @@ async def test_the_real_estimates_are_adjusted(kindred: Federated, truths: dict[
 
 async def _with_all_tables(kindred: Federated, truth: Truth, question: dict[str, Any]) -> Any:
     """The answer once the networks' tables of moments count every packet; they are made in the background."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             answer = await kindred.ask(**question)
-            told = {name: outcome["adjustment"] for name, outcome in answer["synthesis"].items()}
-            known = {
-                name: sum(p.weight > 0 and isinstance(p.outcomes.get(name), float) for p in truth.packets.values())
-                for name in told
-            }
+            told = {name: each["adjustment"] for name, each in answer["synthesis"].items()}
+            known = {name: sum(_known(each, name) for each in truth.packets.values()) for name in told}
             if all(each["networks"] and each["n"] == known[name] for name, each in told.items()):
                 return answer
             await asyncio.sleep(0.2)
 
 
+def _known(atom: Any, outcome: str) -> int:
+    """Of how many nodes a packet or an atom tells the outcome, with a weight that counts."""
+    value = atom.outcomes.get(outcome)
+    if isinstance(value, Figures):
+        return value.n
+    return int(isinstance(value, float) and atom.weight > 0)
+
+
 def _pooled(truth: Truth) -> Whole:
-    packets = list(truth.packets.values())
-    nodes = nodes_of(
-        np.array([packet.fingerprint for packet in packets]),
-        [packet.node for packet in packets],
-        [packet.action or "" for packet in packets],
-        np.array([packet.weight for packet in packets]),
-        [packet.outcomes for packet in packets],
-    )
-    return Whole.of({"all": MomentTable.of(truth.schema, nodes, 1)}, truth.schema.adjusted, {})
+    """What one network of all packets, or of all atoms, would say of the whole."""
+    held = list(truth.packets.values())
+    points = np.array([each.fingerprint for each in held], dtype=np.float64)
+    nodes, actions = [each.node for each in held], [each.action or "" for each in held]
+    outcomes = [each.outcomes for each in held]
+    if truth.schema.release == "aggregates":
+        sizes = np.array([each.size for each in held])
+        table = MomentTable.of_atoms(truth.schema, AtomBatch(points, nodes, actions, sizes, sizes * 1.0, outcomes), 1)
+    else:
+        weight = np.array([each.weight for each in held])
+        table = MomentTable.of(truth.schema, nodes_of(points, nodes, actions, weight, outcomes), 1)
+    return Whole.of({"all": table}, truth.schema.adjusted, {})
 
 
 def _neighbours(truth: Truth, answer: Any) -> Neighbours:
     found = [truth.packets[each["network"], node_from_text(each["node"])] for each in answer["neighbours"]]
     distance = np.array([each["distance"] for each in answer["neighbours"]])
-    action = tuple(packet.action or "" for packet in found)
-    arms: dict[str, list[float]] = {}
-    for name, each in zip(action, distance.tolist(), strict=True):
-        arms.setdefault(name, []).append(each)
+    action = tuple(each.action or "" for each in found)
+    size = np.array([getattr(each, "size", 1) for each in found])
+    reached = {name: size[np.array(action) == name].sum() >= answer["k"] for name in action}
     return Neighbours(
         distance=distance,
-        points=np.array([packet.fingerprint for packet in found], dtype=np.float64),
+        points=np.array([each.fingerprint for each in found], dtype=np.float64),
         action=action,
-        network=tuple(packet.network for packet in found),
-        node=tuple(packet.node for packet in found),
-        weight=np.array([packet.weight for packet in found]),
-        outcomes=tuple(packet.outcomes for packet in found),
-        size=np.ones(len(found), np.int64),
+        network=tuple(each.network for each in found),
+        node=tuple(each.node for each in found),
+        weight=np.array([getattr(each, "weight", 1.0) for each in found]),
+        outcomes=tuple(each.outcomes for each in found),
+        size=size,
         k=answer["k"],
         per="action",
-        radius={name: max(each) for name, each in arms.items() if len(each) == answer["k"]},
+        radius={name: float(distance[np.array(action) == name].max()) for name in action if reached[name]},
     )
 
 

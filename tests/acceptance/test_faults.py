@@ -192,7 +192,7 @@ async def test_silence_and_a_crowd(kindred: Federated, truth: Truth, port: int) 
     async with hostile.answering(port, hostile.silence):
         began = time.monotonic()
         answers = await asyncio.gather(*(kindred.ask(**QUESTION, **{"deadline_ms": 1000}) for _ in range(30)))
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15  # one after the other they would take 30
     for answer in answers:
         check_bounded(truth, QUESTION, answer, {VILLAIN})
 

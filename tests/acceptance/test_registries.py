@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -22,10 +23,12 @@ import pytest_asyncio
 
 from gateway.cli.registry import running_registry
 from gateway.config import FederationConfig
+from gateway.federation import Federation
 from regional.client import CoverageState, NetworkClient
 from regional.connections import Connections
 from regional.packet import Packet, node_text
 from registry.cell import Naming
+from registry.errors import LookupFailed
 from registry.keys import SigningKey
 from tests.acceptance.federated import ROOT, Federated, Role, federated, situation, until, write_slice
 from tests.acceptance.test_cli import kindred_command
@@ -415,3 +418,57 @@ async def test_a_registry_killed_under_load_loses_nothing_and_no_certificate_is_
 
     await until(whole)
     check_whole(rice, RICE, await root.ask(**RICE))
+
+
+class Jumping:
+    """The machine's clock, set wrong by `wall` seconds; `steady` has passed besides, as while a machine sleeps."""
+
+    wall = steady = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.wall + self.steady
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.steady
+
+
+async def test_a_clock_that_jumps_makes_no_certificate_wrong(registries: Registries, rice: Truth) -> None:
+    """Ahead, back, and past the stale limit with nobody there to ask."""
+    root = registries["root"]
+    clock = Jumping()
+    async with Federation.open(root.config, clock) as federation:
+
+        async def ask() -> dict[str, Any]:
+            answer = await federation.ask(**RICE, deadline_ms=10_000)
+            found: dict[str, Any] = json.loads(json.dumps(answer.document()))
+            if found["certificate"]["neighbours_complete"]:
+                check_whole(rice, RICE, found)
+            return found
+
+        async def whole() -> bool:
+            return bool((await ask())["certificate"]["neighbours_complete"])
+
+        await until(whole)
+        clock.wall = 2 * 3600.0  # what is read seems to be from long ago, and it is not known to be of one time
+        certificate = (await ask())["certificate"]
+        assert not certificate["neighbours_complete"]
+        assert certificate["apart"]
+        clock.wall = -2 * 3600.0
+        await until(whole)
+        clock.wall = 0.0
+        await root.registry.stop()
+        try:
+            clock.steady = 60.0  # beyond the times to live
+            answer = await ask()
+            assert answer["certificate"]["stale"]
+            assert not answer["certificate"]["neighbours_complete"]
+            clock.steady += root.config.gateway.resolver.stale
+            with pytest.raises(LookupFailed, match="Connect call failed"):
+                await ask()
+        finally:
+            await root.registry.start()
+
+    async def back() -> bool:
+        return bool((await root.ask(**RICE))["certificate"]["neighbours_complete"])
+
+    await until(back)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engines.dht_kind import Dht
 from tests.engines.kinds import KINDS, SERVED, Kind, Served
 
 _numbers = itertools.count()
@@ -29,7 +30,7 @@ def _started(which: type[Kind], running: dict[type[Kind], Kind], tmp_path_factor
     return running[which]
 
 
-@pytest.fixture(params=KINDS, ids=lambda each: each.name)
+@pytest.fixture(params=[*KINDS, Dht], ids=lambda each: each.name)
 def kind(
     request: pytest.FixtureRequest,
     running: dict[type[Kind], Kind],
@@ -48,6 +49,14 @@ def served(
     """Each way to keep them on a server."""
     found = _started(request.param, running, tmp_path_factory)
     assert isinstance(found, Served)
+    return found
+
+
+@pytest.fixture
+def dht(running: dict[type[Kind], Kind], tmp_path_factory: pytest.TempPathFactory) -> Dht:
+    """The DHT."""
+    found = _started(Dht, running, tmp_path_factory)
+    assert isinstance(found, Dht)
     return found
 
 

@@ -115,8 +115,8 @@ def test_a_network_whose_engine_is_asked(tmp_path: Path) -> None:
 def test_where_aggregates_are_released_the_engine_is_not_asked(tmp_path: Path) -> None:
     schema = (ROOT / "examples/domains/crash.yaml").read_text()
     assert "release: packets" in schema
-    schema = schema.replace("release: packets", "release: aggregates").replace("min_cohort: 1\n", "min_cohort: 5\n")
-    (tmp_path / "crash.yaml").write_text(schema)
+    aggregates = schema.replace("release: packets", "release: aggregates").replace("min_cohort: 1", "min_cohort: 5")
+    (tmp_path / "crash.yaml").write_text(aggregates)
     text = GOOD.replace(f"{ROOT}/examples/domains/", "")
     assert read(tmp_path, text).schemas()
     served = text.replace('listen: "127.0.0.1:7301"', 'listen: "127.0.0.1:7301", engine: mqtt://h, serve: engine')

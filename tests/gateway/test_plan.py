@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated import Holder, Simulated
+from gateway.cell import Cell
 from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
 from gateway.merge import Merge
@@ -16,6 +17,7 @@ from gateway.plan import Ask, Plan, Steps
 from gateway.resolution import Walk
 from regional.batch import Batch
 from regional.clustering import regions_of
+from registry.cell import CellRecord
 from registry.region import Region
 
 K = 20
@@ -93,6 +95,29 @@ def test_no_wave_waits_for_its_slowest() -> None:
     standing = plan.standing()
     near = {standing.names[row] for row in np.flatnonzero(standing.lower[:, 0] <= 0.8 * radius)}
     assert near <= asked
+
+
+def test_what_is_opened_while_a_wave_is_out_can_be_asked_at_once() -> None:
+    """The outlook is of before the wave, the networks are of now."""
+
+    def cell(**at: float) -> Cell:
+        centres = {name: np.array([distance, 0.0]) for name, distance in at.items()}
+        regions = [
+            Region(name, {"": 20}, centre, 0.1, centre - 0.1, centre + 0.1, np.full(2, 0.002))
+            for name, centre in centres.items()
+        ]
+        return Cell([CellRecord(region, network=region.id) for region in regions], 2)
+
+    points = (np.array([1.0, 0.0]) + np.linspace(0.0, 0.1, 40)[:, None]).astype(np.float32)
+    holders = Simulated([Holder("a", points, [""] * 40)], cluster, ())
+    walk, merge = Walk(np.zeros(2), ("",)), Merge(np.zeros(2), 30, ("",))
+    plan = Plan(walk, merge, 30, ("",))
+    walk.opened([((), cell(a=0.3, b=0.4))])
+    assert {ask.network for ask in plan.next(soft=False).ask} == {"a", "b"}
+    merge.add("a", Batch.of_packets(holders.pool.reply("a", np.zeros(2), 30, ("",), {})), {})
+    plan.network_done("a", answered=True)
+    walk.opened([((0,), cell(c=0.2))])
+    assert [ask.network for ask in plan.next(soft=False).ask] == ["c"]
 
 
 def judged(walk: Walk, **changes: object) -> Certificate:

@@ -13,6 +13,8 @@ from gateway.config import FederationConfig
 from tests.peers.peers import Peer, output_of, serving, until
 
 ORIGIN = "kindred.internal."
+TRANSFERRED = {"action: notify": "action: [notify, transfer]"}  # others may transfer by the same key
+RE_SIGNED = {"rrsig-refresh: 7d": "rrsig-refresh: 20140m\n    rrsig-pre-refresh: 5m"}
 
 
 def unbound(home: Path, port: int) -> Peer:
@@ -37,7 +39,7 @@ async def signed_by_knot(config: FederationConfig, home: Path) -> AsyncIterator[
     origin; and a file with the origin's anchor."""
     secret = (config.data_dir / "keys" / "transfer.tsig").read_text().strip()
     primary = f"127.0.0.1@{config.registry.dns.port}"
-    words = {"SECRET": secret, "PRIMARY": primary, "ORIGIN": ORIGIN.removesuffix(".")}
+    words = {"SECRET": secret, "PRIMARY": primary, "ORIGIN": ORIGIN.removesuffix("."), **RE_SIGNED, **TRANSFERRED}
     port = config.registry.secondaries["knot"].notify.port
     knot = Peer("knot", "knot-signer.conf", home / "knot", words, port)
     async with serving(knot):

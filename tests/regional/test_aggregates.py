@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest_asyncio
 
 from regional.advertiser import Advertiser
 from regional.aggregates import AggregateNetwork
+from regional.atom import Atom
+from regional.attachment import Attachment
 from regional.engines.embedded import EmbeddedEngine
 from regional.engines.writer import Writer
 from regional.epoch import EpochIndex
@@ -22,6 +25,7 @@ from regional.network import Network
 from regional.packet import Packet, node_text
 from regional.page import Home, digest_of, read_page
 from regional.publication import Publication
+from regional.release import Held
 from regional.service import network_app
 from regional.withdrawals import Withdrawals
 from registry.clock import ManualClock
@@ -44,11 +48,11 @@ class House:
         self.network: AggregateNetwork
         self.advertiser: Advertiser
 
-    async def open(self) -> None:
+    async def open(self, *attachments: Attachment) -> None:
         withdrawals = Withdrawals(self.home / "withdrawn" / "one")
         engine = EmbeddedEngine("one", D, self.home / "store", self.writer)
         ledger = Ledger(self.home / "atoms")
-        publication = Publication("one", "ward", SCHEMA, LEAST, ledger, withdrawals, self.clock)
+        publication = Publication("one", "ward", SCHEMA, LEAST, ledger, withdrawals, self.clock, attachments)
         self.network = AggregateNetwork("one", "ward", SCHEMA, engine, LEAST, self.clock, publication, withdrawals)
         await self.network.open()
         self.advertiser = Advertiser(self.network, self.registry, KEY, self.clock)  # type: ignore[arg-type]
@@ -60,6 +64,9 @@ class House:
             if wait > 1 and not self.network.stirred.is_set():
                 return
             self.clock.advance(wait)
+
+    def held(self) -> list[Held]:
+        return list(self.network.publication._ledger.state.held.values())
 
     def index(self) -> EpochIndex:
         body = self.network.publication.index
@@ -160,6 +167,47 @@ async def test_a_restart_changes_nothing(house: House) -> None:
     after = house.index()
     assert (after.epoch, after.pages) == (before.epoch, before.pages)
     assert after.serial == house.registry.serial > before.serial
+
+
+class Weights:
+    """A table: how many persons there are by action, and the sum of what is known of them."""
+
+    name = "weights"
+
+    def part(self, atom: Atom, members: Sequence[Packet]) -> bytes:
+        assert atom.size == len(members)
+        return orjson.dumps([atom.action, len(members), sum(member.time for member in members)])
+
+    def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
+        return orjson.dumps([orjson.loads(part) for _, part in atoms]) if atoms else None
+
+
+async def test_tables_go_with_an_epoch_and_change_by_whole_atoms(house: House) -> None:
+    await house.network.close()
+    await house.open(Weights())
+    await house.network.deposit(numbered([packet(i) for i in range(60)]))
+    await house.settle()
+
+    def table() -> list[list[Any]]:
+        entry = house.index().tables["weights"]
+        shown = house.network.publication.shown(entry.digest)
+        assert shown is not None
+        assert (digest_of(shown.body), len(shown.body)) == (entry.digest, entry.octets)
+        found: list[list[Any]] = orjson.loads(shown.body)
+        return found
+
+    before = table()
+    assert [size for _, size, _ in before] == [each.atom.size for each in house.held()]
+    await house.network.deposit(numbered([packet(i, seq=2, time=99.0) for i in range(30)]))
+    await house.network.withdraw(packet(7).node)
+    await house.settle()
+    after = table()
+    assert len(after) == len(before) - 1
+    assert all(each in before for each in after)  # of who changed, too, what was said first
+    await house.network.close()
+    await house.open(Weights())
+    await house.settle()
+    assert table() == after
 
 
 async def test_a_backup_does_not_bring_back_who_has_left(house: House) -> None:

@@ -36,7 +36,7 @@ def filled(path: Path) -> tuple[Ledger, Ward]:
     """A ledger after three epochs: atoms, new figures, a withdrawal."""
     ledger = Ledger(path)
     ward = Ward(rules(3, ledger.secret))
-    ward.put(*range(40))
+    ward.put(*range(40), outcomes={"cost": None, "died": None})
     for change in range(3):
         step = advance(ledger.state, ward.persons(), ledger, ward.rules, 1e9)
         assert step is not None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regional.cohort import Cohort
 from regional.moments import FOLDS, Moments, discloses, fold_of
 from regional.momenttable import MomentTable, Nodes, nodes_of
 from registry.errors import DocumentError, SignatureError
@@ -188,3 +189,23 @@ def test_cells_that_the_schema_does_not_know_are_left_out() -> None:
     document["cells"][1]["outcome"] = "colour"
     back = MomentTable.from_document(document, HOME, schema())
     assert len(back.cells) == len(document["cells"]) - 2
+
+
+def test_of_atoms_all_of_the_outcome_is_known_and_of_the_columns_what_the_centres_tell() -> None:
+    rng = np.random.default_rng(5)
+    x, y, w = rng.normal(3, 1, (60, 2)), (rng.random(60) < 0.4).astype(float), rng.uniform(0.5, 2, 60)
+    ones = [Cohort.of([pair]).figures() for pair in zip(y.tolist(), w.tolist(), strict=True)]
+    one, each = Moments.of_atoms(x, [figures for figures in ones if figures]), Moments.of(x, y, w)
+    assert (one.n, one.events) == (each.n, each.events)
+    assert one.sums == pytest.approx(each.sums, rel=1e-12)
+    groups = np.arange(60) // 12
+    figures = [
+        Cohort.of(zip(y[groups == g].tolist(), w[groups == g].tolist(), strict=True)).figures() for g in range(5)
+    ]
+    centres = np.array([np.average(x[groups == g], axis=0, weights=w[groups == g]) for g in range(5)])
+    atoms = Moments.of_atoms(centres, [each for each in figures if each])
+    assert (atoms.n, atoms.events) == (60, each.events)
+    for name in ("weight", "n_eff", "mean", "variance"):
+        assert getattr(atoms, name) == pytest.approx(getattr(each, name), rel=1e-9)
+    assert atoms.means == pytest.approx(each.means, rel=1e-12)
+    assert (np.diag(atoms.covariance) < np.diag(each.covariance)).all()

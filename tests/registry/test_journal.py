@@ -114,3 +114,48 @@ def test_closing_waits_for_what_another_thread_is_writing(tmp_path: Path) -> Non
         journal.close()
         thread.join(10)
         assert not thread.is_alive()
+
+
+CUTTER = """
+import sys
+from pathlib import Path
+from registry.errors import Corrupt
+from registry.journal import Entry, Journal
+
+home = Path(sys.argv[1])
+whole = (home / "data.mdb").read_bytes()
+for cut in [*range(1, len(whole), 1021), len(whole) - 1]:
+    (home / "data.mdb").write_bytes(whole[:cut])
+    try:
+        journal = Journal(home, 1 << 24)
+        try:
+            known = len(journal.entries())
+            journal.put("later", Entry({"serial": 1}, 1.0))
+            print(cut, known, journal.next_serial(1))
+        finally:
+            journal.close()
+    except Corrupt as error:
+        print(cut, error)
+print("done")
+"""
+
+
+def test_a_journal_cut_anywhere_is_refused_by_name_or_has_lost_nothing(tmp_path: Path) -> None:
+    """In a process of its own: what is mapped and not there would end it."""
+    journal = Journal(tmp_path, 1 << 24)
+    for number in range(12):
+        journal.put(f"n{number}", Entry({"serial": number, "regions": "x" * 300 * number}, 1.0))
+        journal.next_serial(5)
+    journal.close()
+    told = subprocess.run(
+        [sys.executable, "-c", CUTTER, str(tmp_path)], check=True, capture_output=True, text=True, timeout=120
+    ).stdout.splitlines()
+    assert told.pop() == "done"
+    assert len(told) > 50
+    refused = [line for line in told if str(tmp_path) in line]
+    assert refused
+    assert all("journal" in line for line in refused)
+    for line in told:
+        if line not in refused:
+            _, known, serial = map(int, line.split())
+            assert (known, serial) == (12, 17)

@@ -190,6 +190,27 @@ async def test_a_history_cut_anywhere_makes_a_new_generation_and_loses_nothing(t
     end(registry)
 
 
+async def test_where_the_journal_is_lost_no_serial_and_no_generation_is_used_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    registry = await started(tmp_path, clock)
+    registry.enrolment.cover("north", signed("north", 1, clock.now(), lease_s=9999.0))
+    await settle(registry)
+    before = registry.publisher.state("crash.vehicles")
+    end(registry)
+    (tmp_path / "registry" / "data.mdb").write_bytes(b"")
+    earlier = ManualClock(clock.now() - 3600)
+    registry = await started(tmp_path, earlier)
+    assert "is not in the journal, whose last serial is 0" in caplog.text
+    registry.enrolment.cover("north", signed("north", 1, earlier.now(), lease_s=9999.0))
+    await settle(registry)
+    after = registry.publisher.state("crash.vehicles")
+    assert after.generation > before.generation
+    assert after.serial > before.serial
+    end(registry)
+
+
 async def test_another_schema_is_another_generation(tmp_path: Path) -> None:
     clock = ManualClock()
     registry = await started(tmp_path, clock)

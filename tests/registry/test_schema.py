@@ -179,6 +179,14 @@ def test_a_table_that_does_not_fit_the_schema_is_refused(change: dict[str, Any],
         ),
         ({"outcomes": {"x": {"kind": "ordinal", "label": "x", "levels": ["a", "a"]}}}, "outcomes.x.levels: every"),
         (
+            {"outcomes": {"x": {"kind": "binary", "label": "x", "intervals": ["7d"]}}},
+            "outcomes.x.intervals: only a duration",
+        ),
+        (
+            {"outcomes": {"x": {"kind": "duration", "label": "x", "unit": "days", "intervals": ["7d", "7d"]}}},
+            "outcomes.x.intervals: only a duration has intervals; their ends ascend",
+        ),
+        (
             {"outcomes": {"x": {"kind": "duration", "label": "x", "unit": "days", "entry": "y"}}},
             "outcomes.x.entry: a duration's entry is another outcome",
         ),
