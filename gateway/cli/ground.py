@@ -50,6 +50,7 @@ class EnginePlaces:
         writer: Writer,
         clock: Clock,
     ) -> None:
+        self._configured = place_of(network.engine)
         self._config = config
         self._history = network.history
         self._d = config.schemas()[network.domain].dimension
@@ -66,9 +67,14 @@ class EnginePlaces:
         embedded = EmbeddedEngine(self._home.network, self._d, path, self._writer, history=self._history)
         if address is None:
             return embedded
-        if address.scheme == DHT:
-            return published_at(address, self._home, self._d, embedded, self._key, self._clock)
-        return engine_at(address, self._home, self._d)
+        if address.scheme != DHT:
+            return engine_at(address, self._home, self._d)
+        if dict(place) != self._configured:
+            raise ConfigError(
+                f"{address.where}: what a DHT tells of is in the network's own store: there is nothing to move; "
+                "move it to `embedded`, then say so under `engine:` and start it anew"
+            )
+        return published_at(address, self._home, self._d, embedded, self._key, self._clock)
 
     def name(self, place: Place) -> str:
         """The place in words. Raises ConfigError."""
