@@ -79,7 +79,7 @@ async def _measure(report: Report, kind: Kind, large: Sequence[Pair], small: Seq
 
     engine = kind.engine("figures", PARTED)
     await engine.open()
-    memory, disk = _memory(kind), _disk(kind)
+    memory = _memory(kind)
     singles = [pair(packet(2 * MANY + number)) for number in range(SINGLES)]
     add(
         "deposits of one, one after another",
@@ -106,7 +106,6 @@ async def _measure(report: Report, kind: Kind, large: Sequence[Pair], small: Seq
     add("nearest 50, p99", statistics.quantiles(times, n=100)[98], "ms")
     if isinstance(kind, Served):
         add("memory of the servers", (_memory(kind) - memory) / held, "B/packet")
-    add("disk", (_disk(kind) - disk) / held, "B/packet")
     await engine.close()
     add(f"opened with {held:,} packets", await _seconds(engine.open), "s")
     await engine.close()
