@@ -21,6 +21,8 @@ BENCHMARKS = (
     "synthesis",
     "engine",
     "engines",
+    "dht",
+    "moving",
     "nameserver",
     "secondaries",
     "zones",

@@ -25,9 +25,10 @@ from registry.cell import Address, CellRecord, Naming
 from registry.clock import ManualClock
 from registry.coverage import Coverage
 from registry.delta import between
-from registry.enrolment import DomainEntry, Enrolment, Member
+from registry.enrolment import DomainEntry, Enrolment
 from registry.holding import Holding
 from registry.journal import Journal
+from registry.member import Member
 from registry.names import Names
 from registry.publisher import Publisher
 from registry.region import Region

@@ -24,6 +24,10 @@ class Ages:
         """Seconds since the epoch: all is at least as new. 0: not known."""
         return min((oldest for oldest, _, _ in self._read.values()), default=0)
 
+    def oldest(self, apex: str) -> int:
+        """The serial that all that was read of this zone is at least as new as. 0: not known."""
+        return self._read[apex][0] if apex in self._read else 0
+
     @property
     def apart(self) -> bool:
         """Whether versions were read that must not be put together."""

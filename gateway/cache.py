@@ -139,6 +139,13 @@ class Cache:
         if entry is not None:
             self.bytes -= entry.bytes
 
+    def expire(self, which: Callable[[Hashable, Kept[object]], bool]) -> None:
+        """The time of these values is over now; they may still serve as stale ones."""
+        now = self._clock.monotonic()
+        for key, entry in self._entries.items():
+            if entry.kept is not None and which(key, entry.kept):
+                entry.expires = min(entry.expires, now)
+
     async def close(self) -> None:
         """End the lookups under way."""
         flights = list(self._flights.values())

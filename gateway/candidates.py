@@ -29,10 +29,11 @@ class Candidate:
 class Candidates(Sequence[Candidate]):
     """n neighbours as columns: distance2 (n,), and of each the batch that brought it and its row there.
 
-    sources: the networks with what each sent. number, row: (n,) places among these.
+    sources: the home networks with what was sent of each. number, row: (n,) places among these. senders: the networks
+    that sent it.
     """
 
-    __slots__ = ("_number", "_row", "_sources", "distance2")
+    __slots__ = ("_number", "_row", "_senders", "_sources", "distance2")
 
     def __init__(
         self,
@@ -40,9 +41,11 @@ class Candidates(Sequence[Candidate]):
         sources: Sequence[tuple[str, Batch | AtomBatch]],
         number: Sequence[int],
         row: Sequence[int],
+        senders: Sequence[str],
     ) -> None:
         self.distance2 = distance2
         self._sources = sources
+        self._senders = senders
         self._number = number
         self._row = row
 
@@ -66,6 +69,10 @@ class Candidates(Sequence[Candidate]):
         """(n,) whose they are."""
         names = [network for network, _ in self._sources]
         return tuple([names[number] for number in self._number])
+
+    def senders(self) -> tuple[str, ...]:
+        """(n,) who sent them."""
+        return tuple([self._senders[number] for number in self._number])
 
     def nodes(self) -> tuple[bytes, ...]:
         """(n,)."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
 from gateway.resolver import Resolver
-from regional.client import Failed, NearestReply, NearestRequest, Refused, TimedOut
+from regional.client import Failed, HandedOver, NearestReply, NearestRequest, Refused, TimedOut
 from regional.lifetable import Parent
 from regional.reader import Reader
 from registry.cell import Naming
@@ -24,13 +24,19 @@ from registry.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one network said, or why it did not. serial and age_s of its coverage, 0 where unknown."""
+    """What one network said, or why it did not. serial and age_s of its coverage, 0 where unknown.
+
+    home: of a share, the network whose packets it holds; else itself. moved: what it was asked by was said of it before
+    this serial of its registry's zone, and is not so any more; 0: it did not say so.
+    """
 
     network: str
     outcome: Outcome
     reply: NearestReply | None
     serial: int
     issued: float
+    home: str
+    moved: int = 0
 
 
 class Fanout:
@@ -48,9 +54,11 @@ class Fanout:
     async def prepare(self, network: str, request: NearestRequest) -> None:
         """Have at hand what asking a network needs; what goes wrong, the asking will find."""
         with suppress(KindredError):
-            for endpoint in (await self._info(network)).endpoints[:1]:
+            info = await self._info(network)
+            for endpoint in info.endpoints[:1]:
                 self._check_release(endpoint)
-                await self._reader.prepare(endpoint, request, self._deadline.remaining())
+                of_home, _ = self._of_home(network, info, request)
+                await self._reader.prepare(endpoint, of_home, self._deadline.remaining())
 
     async def ask(self, network: str, request: NearestRequest, lapsed: bool) -> Answered:
         """Ask the network that `request` names; replicas in their order of priority, the next when one fails.
@@ -58,11 +66,12 @@ class Fanout:
         network: its name in the answer, which is its DNS name where it is published by another registry.
         """
         started = self._deadline.elapsed()
-        serial, issued = 0, 0.0
+        serial, issued, home, moved = 0, 0.0, network, 0
         reply: NearestReply | None = None
         try:
             info = await self._info(network)
             serial, issued = info.text.serial, info.text.issued
+            request, home = self._of_home(network, info, request)
             reply = await self._reply(network, info, request)
             outcome = Outcome(Disposition.ANSWERED)
         except Refused as error:
@@ -71,12 +80,23 @@ class Fanout:
             outcome = Outcome(Disposition.TIMED_OUT, error.detail)
         except LookupFailed as error:
             outcome = Outcome(Disposition.FAILED, f"its endpoints could not be looked up: {error.detail}")
+        except HandedOver as error:
+            outcome, moved = Outcome(Disposition.FAILED, error.detail), error.epoch
         except KindredError as error:
             outcome = Outcome(Disposition.FAILED, error.detail)
         if reply is None and lapsed and outcome.disposition is not Disposition.REFUSED:
             outcome = Outcome(Disposition.LAPSED, f"its lease is over; {outcome.reason}")
         ms = round((self._deadline.elapsed() - started) * 1000, 3)
-        return Answered(network, Outcome(outcome.disposition, outcome.reason, ms), reply, serial, issued)
+        outcome = Outcome(outcome.disposition, outcome.reason, ms)
+        return Answered(network, outcome, reply, serial, issued, home, moved)
+
+    def _of_home(self, network: str, info: NetworkInfo, request: NearestRequest) -> tuple[NearestRequest, str]:
+        """The request for the packets that the network holds, and whose they are, as the answer names it."""
+        home = info.text.home
+        if home is None:
+            return request, network
+        naming, _ = self._naming.owner(network)
+        return replace(request, network=home), home if naming == self._naming else naming.network(home)
 
     async def gather(self, networks: Sequence[str]) -> None:
         """Have at hand whatever may be asked of these; nothing, where it is the networks that answer."""
@@ -97,6 +117,8 @@ class Fanout:
                 if strays := set(reply.packets.actions) - self._known:
                     raise Failed(f"a packet has the action {min(strays)!r:.60}, which the schema does not know")
                 return reply
+            except HandedOver:
+                raise
             except (Failed, TimedOut) as error:
                 failure = error
             if not self._deadline.remaining():

@@ -115,6 +115,13 @@ class Federation:
             with suppress(LookupFailed):
                 journey = await self._journey(asking, deadline)
                 await journey.run()
+        if journey.moved and deadline.remaining():
+            # What was kept of a registry names networks for what they have handed over: all of it is asked for anew.
+            for naming, epoch in journey.moved.items():
+                self.resolver.expire(naming, epoch)
+            with suppress(LookupFailed):
+                journey = await self._journey(asking, deadline, strict=False)
+                await journey.run()
         if question.corroborate and asking.schema.actions and deadline.remaining():
             await journey.corroborate()
         await gathering.settle(deadline.until_soft())
@@ -202,11 +209,11 @@ class Federation:
         own = question.deadline_ms
         return Deadline(self.clock, self.deadline_s if own is None else own / 1000)
 
-    async def _journey(self, asking: Asking, deadline: Deadline) -> Journey:
+    async def _journey(self, asking: Asking, deadline: Deadline, strict: bool = True) -> Journey:
         tree = await self.resolver.tree(asking.naming, deadline.remaining())
         check_space(asking.schema, tree.apex.space.hex())
         fanout = self._fanout(asking, deadline)
-        return Journey(asking, tree, self.resolver, fanout, deadline, self.clock)
+        return Journey(asking, tree, self.resolver, fanout, deadline, self.clock, strict)
 
     def _fanout(self, asking: Asking, deadline: Deadline) -> Fanout:
         """Who asks the networks: where aggregates are released nobody does, for their pages are at hand."""

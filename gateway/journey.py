@@ -62,8 +62,16 @@ class Journey:
     """Runs one plan against the resolver and the fan-out, under one deadline."""
 
     def __init__(
-        self, asking: Asking, tree: Tree, resolver: Resolver, fanout: Fanout, deadline: Deadline, clock: Clock
+        self,
+        asking: Asking,
+        tree: Tree,
+        resolver: Resolver,
+        fanout: Fanout,
+        deadline: Deadline,
+        clock: Clock,
+        strict: bool = True,
     ) -> None:
+        """strict: networks are told how new what is known of them is, so that they may say that it is too old."""
         self._asking = asking
         self.tree = tree
         self._fanout = fanout
@@ -74,6 +82,7 @@ class Journey:
         self._merge = Merge(asking.query, asking.question.k, asking.arms, asking.actions)
         self._plan = Plan(self._walk, self._merge, asking.question.k, asking.arms, asking.question.mode)
         self._lookups = 0
+        self._strict = strict
         self._gone: set[Naming] = set()
         self._stale = False
         self._answered: dict[str, Answered] = {}
@@ -132,7 +141,7 @@ class Journey:
             if answered.reply is not None
         ]
         others = await self._nearest_others(LEAST_HEARD - len(heard))
-        self._opinions = await opinions(self._asking, self._fanout, heard, others)
+        self._opinions = await opinions(self._asking, self._fanout, heard, others, self._walk.networks)
 
     async def _nearest_others(self, wanted: int) -> list[str]:
         """The networks nearest by what is covered, of those that were not asked; cells are opened to find so many."""
@@ -179,6 +188,16 @@ class Journey:
     def gone(self) -> frozenset[Naming]:
         """The registries whose generation, the one walked, turned out not to exist any more."""
         return frozenset(self._gone)
+
+    @property
+    def moved(self) -> Mapping[Naming, int]:
+        """Registries of which older records than these serials were relied on, though a network has moved since."""
+        found: dict[Naming, int] = {}
+        for name, answered in self._answered.items():
+            if answered.moved:
+                naming = self._asking.naming.owner(name)[0]
+                found[naming] = max(found.get(naming, 0), answered.moved)
+        return found
 
     @property
     def standing(self) -> Standing:
@@ -307,7 +326,11 @@ class Journey:
     async def _ask(self, ask: Ask) -> Answered:
         lapsed = ask.network in self._walk.lapsed
         self._within[ask.network] = ask.within
-        return await self._fanout.ask(ask.network, self._asking.request(ask.network, ask.within), lapsed)
+        request = self._asking.request(ask.network, ask.within)
+        if self._strict:
+            apex = self._asking.naming.owner(ask.network)[0].apex
+            request = replace(request, epoch=self._trees.ages.oldest(apex))
+        return await self._fanout.ask(ask.network, request, lapsed)
 
     def _take_cells(self, found: Sequence[Opened]) -> None:
         opened = []
@@ -327,9 +350,13 @@ class Journey:
     def _take_answer(self, answered: Answered) -> None:
         self._answered[answered.network] = answered
         if answered.reply is not None:
-            self._merge.add(answered.network, answered.reply.packets, answered.reply.tied)
+            older = self._merge.add(answered.network, answered.reply.packets, answered.reply.tied, answered.home)
             if answered.reply.truncated:
                 self._truncated[answered.network] = self._merge.reached(answered.network)
+            if older:  # a node changed meanwhile: in its place the network may hold another, and radii rested on it
+                for name in older:
+                    self._truncated[name] = self._merge.reached(name)
+                self._keep_to_within()
         whole = answered.reply is not None and not answered.reply.truncated
         self._plan.network_done(answered.network, answered=whole)
 
@@ -345,11 +372,15 @@ class Journey:
             self._answered[network] = replace(answered, outcome=failed, reply=None)
             self._merge.drop(network)
             self._plan.network_done(network, answered=False)
-            for name, within in self._within.items():
-                reached = self._truncated.get(name, {})
-                self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
-                    arm: r for arm, r in reached.items() if arm not in within
-                }
+            self._keep_to_within()
+
+    def _keep_to_within(self) -> None:
+        """Each network is complete only as far as it was asked: that rested on what does not count any more."""
+        for name, within in self._within.items():
+            reached = self._truncated.get(name, {})
+            self._truncated[name] = {arm: min(r, reached.get(arm, np.inf)) for arm, r in within.items()} | {
+                arm: r for arm, r in reached.items() if arm not in within
+            }
 
     def _relied(self) -> list[Relied]:
         return [
@@ -360,7 +391,7 @@ class Journey:
 
     def _networks(self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Candidates) -> list[Asked]:
         contributed: Counter[str] = Counter()
-        for name, size in zip(neighbours.networks(), neighbours.sizes().tolist(), strict=True):
+        for name, size in zip(neighbours.senders(), neighbours.sizes().tolist(), strict=True):
             contributed[name] += size
         radius = self._merge.radius()
         listed = []

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.candidates import Candidates
+from gateway.sent import Sent, overtaken
 from regional.atombatch import AtomBatch
 from regional.batch import Batch
 from regional.packet import identity_digest
@@ -71,30 +72,38 @@ class Merge:
         self._k = k
         self._names = tuple(arms)
         self._wanted = None if wanted is None else frozenset(wanted)
-        self._batches: list[tuple[str, Batch | AtomBatch, Mapping[str, int]]] = []
+        self._batches: list[Sent] = []
         self._clear()
 
-    def add(self, network: str, batch: Batch | AtomBatch, tied: Mapping[str, int]) -> None:
-        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm."""
+    def add(
+        self, network: str, batch: Batch | AtomBatch, tied: Mapping[str, int], home: str | None = None
+    ) -> frozenset[str]:
+        """What one network sent, with how many packets it holds at exactly its last returned distance, per arm.
+
+        home: the network whose packets these are, where it is another one. Of a node that several members of one home
+        have sent, the packet of the highest seq counts, once; returned are the networks of which one was older.
+        """
         if not len(batch):
-            return
-        self._order.clear()
-        first = len(self._batches) << _ROW_BITS
-        self._batches.append((network, batch, tied))
-        distance2 = squared_distances(batch.fingerprints.astype(np.float64), self._query)
-        for name, rows in self._rows(batch).items():
-            own = distance2 if rows is None else distance2[rows]
-            self._last[name][network] = (float(own.max()), tied.get(name, 0))
-            size = batch.sizes if rows is None else batch.sizes[rows]
-            self._arms[name].add(own, np.arange(first, first + len(batch)) if rows is None else rows + first, size)
+            return frozenset()
+        sent = Sent(network, batch, tied, home or network)
+        others = [each for each in self._batches if each.home == sent.home]
+        self._batches.append(sent)
+        older, touched = overtaken(sent, others)
+        if not touched:
+            self._take(len(self._batches) - 1)
+        else:
+            self._clear()
+            for number in range(len(self._batches)):
+                self._take(number)
+        return older
 
     def drop(self, network: str) -> None:
         """Take back what one network sent, as if it had not answered."""
-        kept = [each for each in self._batches if each[0] != network]
+        kept = [each for each in self._batches if each.network != network]
         self._batches = []
         self._clear()
-        for name, batch, tied in kept:
-            self.add(name, batch, tied)
+        for each in kept:
+            self.add(each.network, each.batch, each.tied, each.home)
 
     def faulty(self) -> tuple[str, str] | None:
         """A network of which a neighbour does not decode, and why; None where all are packets."""
@@ -103,11 +112,11 @@ class Merge:
             for place in self._ordered(name)[1].tolist():
                 rows.setdefault(place >> _ROW_BITS, []).append(place & _ROW)
         for number, own in rows.items():
-            network, batch, _ = self._batches[number]
+            sent = self._batches[number]
             try:
-                batch.read(own)
+                sent.batch.read(own)
             except PacketError as error:
-                return network, error.detail
+                return sent.network, error.detail
         return None
 
     def count(self) -> int:
@@ -133,12 +142,12 @@ class Merge:
         found = []
         source = arm.place >> _ROW_BITS
         for number in np.unique(source).tolist():
-            network, batch, _ = self._batches[number]
+            sent = self._batches[number]
             of_batch = source == number
             rows = (arm.place[of_batch] & _ROW).repeat(arm.size[of_batch])
-            points = batch.fingerprints[rows].astype(np.float64)
+            points = sent.batch.fingerprints[rows].astype(np.float64)
             distance = np.sqrt(arm.distance2[of_batch].repeat(arm.size[of_batch]))
-            found.append((network, distance, points - self._query))
+            found.append((sent.network, distance, points - self._query))
         return found
 
     def reached(self, network: str) -> dict[str, float]:
@@ -151,9 +160,10 @@ class Merge:
         place = np.concatenate([place for _, place in ordered])
         return Candidates(
             np.concatenate([distance2 for distance2, _ in ordered]),
-            [(network, batch) for network, batch, _ in self._batches],
+            [(each.home, each.batch) for each in self._batches],
             (place >> _ROW_BITS).tolist(),
             (place & _ROW).tolist(),
+            [each.network for each in self._batches],
         )
 
     def kth(self, name: str) -> float | None:
@@ -171,6 +181,21 @@ class Merge:
         0 where the K-th place is decided by distance alone.
         """
         return sum(self._tied_beyond(name) for name in self._names)
+
+    def _take(self, number: int) -> None:
+        """Let what was sent under this number count, but for what was overtaken."""
+        sent, first = self._batches[number], number << _ROW_BITS
+        self._order.clear()
+        distance2 = squared_distances(sent.batch.fingerprints.astype(np.float64), self._query)
+        for name, rows in self._rows(sent.batch).items():
+            own = distance2 if rows is None else distance2[rows]
+            self._last[name][sent.network] = (float(own.max()), sent.tied.get(name, 0))
+            place = np.arange(first, first + len(sent.batch)) if rows is None else rows + first
+            size = sent.batch.sizes if rows is None else sent.batch.sizes[rows]
+            if sent.overtaken:
+                kept = ~np.isin(place - first, list(sent.overtaken))
+                own, place, size = own[kept], place[kept], size[kept]
+            self._arms[name].add(own, place, size)
 
     def _clear(self) -> None:
         self._arms = {name: _Arm(self._k) for name in self._names}
@@ -213,8 +238,8 @@ class Merge:
         return self._order[name]
 
     def _digest(self, place: int) -> bytes:
-        network, batch, _ = self._batches[place >> _ROW_BITS]
-        return identity_digest(network, batch.nodes[place & _ROW])
+        sent = self._batches[place >> _ROW_BITS]
+        return identity_digest(sent.home, sent.batch.nodes[place & _ROW])
 
     def _tied_beyond(self, name: str) -> int:
         arm = self._arms[name]
@@ -223,11 +248,14 @@ class Merge:
         self._ordered(name)
         at_kth = arm.distance2 == arm.kth2
         returned = self._returned[name] - int(arm.size[~at_kth].sum())
+        # Members of one home that hold the same packets do not count them twice.
+        shared = {each.home for each in self._batches if each.overtaken}
+        holder = {each.network: each.home if each.home in shared else each.network for each in self._batches}
         held: dict[str, int] = {}
         for number, size in zip((arm.place[at_kth] >> _ROW_BITS).tolist(), arm.size[at_kth].tolist(), strict=True):
-            network = self._batches[number][0]
+            network = holder[self._batches[number].network]
             held[network] = held.get(network, 0) + size
-        for network, (last, n) in self._last[name].items():
+        for sender, (last, n) in self._last[name].items():
             if last == arm.kth2:
-                held[network] = max(held.get(network, 0), n)
+                held[holder[sender]] = max(held.get(holder[sender], 0), n)
         return sum(held.values()) - returned

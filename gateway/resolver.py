@@ -33,6 +33,7 @@ class Resolver:
     def __init__(self, lookups: Lookups, cache: Cache) -> None:
         self._lookups = lookups
         self._cache = cache
+        self._least: dict[str, int] = {}  # by apex: what is older has been expired
 
     @property
     def cache(self) -> Cache:
@@ -85,6 +86,26 @@ class Resolver:
         """The generation at hand turned out to be gone: ask for the apex anew next time."""
         self._cache.drop(("apex", naming.apex))
 
+    def expire(self, naming: Naming, serial: int) -> None:
+        """What is kept of this registry and is not known to be as new as `serial` is to be asked for anew.
+
+        Once for each serial: through others' caches what comes then may be no newer. Where nobody answers, it serves
+        on as stale.
+        """
+        if self._least.get(naming.apex, 0) < serial:
+            self._least[naming.apex] = serial
+            self._cache.expire(lambda key, kept: _is_of(naming, key) and kept.serial < serial)
+
     @staticmethod
     def _cell_key(tree: Tree, address: Address) -> Hashable:
         return ("cell", tree.naming.apex, tree.apex.generation, address)
+
+
+def _is_of(naming: Naming, key: Hashable) -> bool:
+    """Whether what is kept under this key is of the registry with these names."""
+    match key:
+        case ("network", str(name)):
+            return name.endswith(f".net.{naming.apex}")
+        case (_, apex, *_):
+            return apex == naming.apex
+    return False

@@ -108,8 +108,9 @@ class Advertiser:
                     regions=survey.regions,
                 )
 
-            coverage, document, _ = await self._lease.cover(network.last_serial, make, ask=network.published is None)
-            await network.adopt(survey, coverage, document)
+            first = network.published is None
+            coverage, document, published = await self._lease.cover(network.last_serial, make, ask=first)
+            await network.adopt(survey, coverage, document, published.published)
         except BaseException:
             network.abandon()
             raise

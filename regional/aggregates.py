@@ -70,9 +70,9 @@ class AggregateNetwork(Network):
         if survey.release is not None:
             self.publication.announce(survey.release, serial, issued, key)
 
-    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> int:
+    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> None:
         self._erased = self._erased or any(packet.tombstone for packet in packets)
-        return super()._note(packets, inside)
+        super()._note(packets, inside)
 
     async def _inside(self, covering: Covering, packets: Sequence[Packet]) -> list[bool]:  # noqa: ARG002
         return [not packet.tombstone and self.publication.holds(packet) for packet in packets]

@@ -24,8 +24,9 @@ from regional.deposit import DepositReport
 from regional.packet import Packet
 from regional.packetcbor import Fingerprint
 from registry import jsontext
-from registry.errors import DocumentError, KindredError, PacketError
+from registry.errors import DocumentError, KindredError, Moved, PacketError
 
+EPOCH = "Kindred-Epoch"  # header of a question
 MAX_ARMS = 64
 MAX_REPLY = 64 * 1024 * 1024
 MAX_DOCUMENT = 32 * 1024 * 1024
@@ -54,13 +55,21 @@ class Failed(NetworkFailure):
     """Unreachable, or it answered what is no answer."""
 
 
+class HandedOver(Failed):
+    """It holds less than who asks knows of: what the registry's zone said before `epoch` is not so any more."""
+
+    def __init__(self, detail: str, epoch: int) -> None:
+        super().__init__(detail)
+        self.epoch = epoch
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NearestRequest:
     """Which packets are asked for, and what every one of them must be like.
 
     space: the 32 bytes of the digest. fingerprint: (d,) float32. k: of each action, or of all. actions: only
     these ("" stands for packets without an action); None for every one. within: a distance, or one per action,
-    inclusive.
+    inclusive. epoch: a serial of the registry's zone; what was relied on to ask is at least as new. 0: not known.
     """
 
     domain: str
@@ -71,6 +80,7 @@ class NearestRequest:
     per: Literal["action", "all"] = "action"
     actions: tuple[str, ...] | None = None
     within: Mapping[str, float] | float | None = None
+    epoch: int = 0
 
     def body(self) -> bytes:
         """The JSON of `POST /v1/nearest`."""
@@ -133,6 +143,8 @@ class NetworkClient:
         """The nearest packets. Raises Refused, TimedOut or Failed; nothing else."""
         limit = min(MAX_REPLY, 65536 + _PACKET_ROOM * request.most())
         headers = _headers(timeout_s, "application/cbor", "application/json")
+        if request.epoch:
+            headers[EPOCH] = str(request.epoch)
         try:
             async with asyncio.timeout(timeout_s):
                 body = await self._call("POST", f"{endpoint}/v1/nearest", request.body(), headers, limit)
@@ -241,10 +253,14 @@ def _too_late(timeout_s: float) -> TimedOut:
 def _problem(status: int, body: bytes) -> NetworkFailure:
     try:
         found = jsontext.loads(body)
-        detail = str(found.get("detail", ""))[:300] if isinstance(found, dict) else ""
     except KindredError:
-        detail = ""
+        found = None
+    document = found if isinstance(found, dict) else {}
+    detail = str(document.get("detail", ""))[:300]
     reason = f"HTTP {status}" + (f": {detail}" if detail else "")
+    epoch = document.get("epoch")
+    if status == Moved.status and type(epoch) is int and epoch > 0:
+        return HandedOver(reason, epoch)
     return Refused(reason) if status in _REFUSALS else Failed(reason)
 
 

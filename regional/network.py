@@ -7,21 +7,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from regional.admission import Admission, Fitting
 from regional.covering import Covering
 from regional.deposit import DepositReport, Rejection
-from regional.engine import Engine, NearestQuery, NearestResult
+from regional.engine import Engine, NearestQuery, NearestResult, PutResult
 from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
-from regional.packetcbor import findable
-from regional.survey import Survey, survey_of
+from regional.packetcbor import FLOAT32, findable
+from regional.survey import Survey, only, survey_of
 from regional.withdrawals import Withdrawals
 from registry.clock import Clock
 from registry.coverage import Coverage
-from registry.errors import Conflict, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
+from registry.errors import Conflict, Moved, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
 from registry.jsontext import canonical, loads
 from registry.keys import SigningKey
 from registry.schema import Schema
@@ -29,14 +30,31 @@ from registry.schema import Schema
 MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
 _THREAD_ABOVE: Final = 256  # packets; more at a time would hold up the event loop
 
+Points = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 
-class Network:
-    """One member of one domain. `engine` is its own; its packets are of `schema`'s space.
+class Door(Protocol):
+    """Where the packets of a network with shares go, and where they are found by their nodes."""
 
-    withdrawals: the log of who has left, kept where no backup reaches.
-    answers: whether questions are answered here, and not read where the engine keeps the packets.
+    async def store(self, fitting: Fitting, whole: bool) -> tuple[int, int]:
+        """How many are accepted, how many of those covered. whole: all or none."""
+
+    async def held(self, node: bytes) -> bytes | None:
+        """The current packet of a node."""
+
+    def shares(self) -> Sequence[Network]:
+        """All of them, the network itself first."""
+
+
+class Network:
+    """One member of one domain. `engine` is its own; its packets are of `schema`'s space, and of the network `home`:
+    itself, unless it is a share of another.
+
+    answers: whether questions are answered here, and not read where the engine keeps the packets. withdrawals: the log
+    of who has left, kept where no backup reaches. door: where deposits go, once it has shares.
+    handed_over: the serial of the registry's zone since which others cover what it covered before; 0: it has handed
+    over nothing. zone_serial: of the registry's zone with the published coverage.
     """
 
     def __init__(
@@ -50,8 +68,13 @@ class Network:
         *,
         withdrawals: Withdrawals | None = None,
         answers: bool = True,
+        home: str | None = None,
     ) -> None:
         self.name = name
+        self.home = home or name
+        self.door: Door | None = None
+        self.handed_over = 0
+        self.zone_serial = 0
         self.domain = domain
         self.schema = schema
         self.stirred = asyncio.Event()  # set when a new coverage is wanted
@@ -61,8 +84,8 @@ class Network:
         self.stored = 0  # packets taken in this process's life
         self._engine = engine
         self._clock = clock
+        self.answers = answers
         self._withdrawals = withdrawals
-        self._answers = answers
         self._published: Coverage | None = None
         self._document: Mapping[str, Any] | None = None
         self._last: Coverage | None = None
@@ -72,8 +95,11 @@ class Network:
         self._strays = 0  # and how many of those are not covered
         self._during: list[Packet] | None = None  # those themselves, while a survey is under way
         self._noting = asyncio.Lock()  # packets are noted in the order in which they were stored
-        self._taking: set[asyncio.Task[tuple[int, int, int]]] = set()
-        self._admission = Admission(name, domain, schema)
+        self._taking: set[asyncio.Task[tuple[int, int]]] = set()
+        self._admission = Admission(self.home, domain, schema)
+        self._own: Callable[[Points], npt.NDArray[np.bool_]] | None = None
+        self._wishes = self._fulfilled = 0
+        self._adopted = asyncio.Event()  # set, and replaced, with each coverage
 
     async def open(self) -> None:
         """Load what is held. Raises Conflict where it is of another space, and what the engine raises."""
@@ -87,7 +113,7 @@ class Network:
                 f"{self.name} holds packets of space {space.hex()}, the schema of {self.domain} has "
                 f"{self.schema.space.hex()}; deposit them anew, encoded by this schema, into an empty store"
             )
-        await self._withdraw_again()
+        await self._withdraw_again(self._withdrawals)
         last = await self._engine.note("coverage")
         if last is not None:
             self._last = Coverage.from_document(loads(last), self.schema.dimension)
@@ -137,7 +163,7 @@ class Network:
     @property
     def pending(self) -> bool:
         """Whether a new coverage is wanted."""
-        if self._published is None:
+        if self._published is None or self._fulfilled < self._wishes:
             return True
         return self._strays > 0 or self._changes > MAX_DRIFT * self._published.packets
 
@@ -156,13 +182,13 @@ class Network:
         most = self._engine.limits.atomic
         if atomic and len(fitting) > most:
             raise TooLarge(f"{len(fitting)} packets are not stored all or none here; {most} at most are", limit=most)
-        taken, covered, serial = await self._take(fitting)
-        return DepositReport(taken, len(fitting) - taken, refused, covered, serial)
+        taken, covered = await self._take(fitting, atomic)
+        return DepositReport(taken, len(fitting) - taken, refused, covered, self.serial)
 
     async def get(self, node: bytes) -> Packet:
         """The current packet of a node. Raises UnknownName where there is none, or it was withdrawn."""
         self._check_release()
-        data = await self._engine.get(node)
+        data = await self._find(node)
         packet = None if data is None else Packet.from_cbor(data)
         if packet is None or packet.tombstone:
             raise UnknownName(f"{self.name} holds no packet of this node")
@@ -174,14 +200,14 @@ class Network:
         Raises UnknownName where there is nothing to withdraw.
         """
         while True:
-            data = await self._engine.get(node)
+            data = await self._find(node)
             held = None if data is None else Packet.from_cbor(data)
             if held is None or held.tombstone:
                 raise UnknownName(f"{self.name} holds no packet of this node")
             gone = self._tombstone(held, held.seq + 1)
             if self._withdrawals is not None:
                 self._withdrawals.add(node, gone.seq, gone.time)
-            taken, _, _ = await self._take([(gone, gone.to_cbor())])
+            taken, _ = await self._take([(gone, gone.to_cbor())])
             if taken:
                 return gone.seq
 
@@ -189,10 +215,13 @@ class Network:
         """What says that the node was withdrawn; None where no log is kept of it."""
         return None if self._withdrawals is None else self._withdrawals.receipt(node)
 
-    async def nearest(self, query: NearestQuery) -> NearestResult:
-        """The nearest packets. Raises NotGranted or QuestionError."""
+    async def nearest(self, query: NearestQuery, epoch: int = 0) -> NearestResult:
+        """The nearest packets. Raises NotGranted, QuestionError, or Moved where who asks knows what was before.
+
+        epoch: a serial of the registry's zone; what was relied on to ask here is at least as new. 0: not known.
+        """
         self._check_release()
-        if not self._answers:
+        if not self.answers:
             raise NotGranted(f"{self.name} is not asked here, but where its engine keeps its packets")
         most = self._engine.limits.k
         if not 1 <= query.k <= most:
@@ -206,10 +235,16 @@ class Network:
         if len(query.fingerprint) != self.schema.dimension:
             raise QuestionError(f"the fingerprint has d={len(query.fingerprint)}, not {self.schema.dimension}")
         check_fingerprint(query.fingerprint)
-        return await self._engine.nearest(query)
+        found = await self._engine.nearest(query)
+        if 0 < epoch < self.handed_over:  # only now: something may have been handed over meanwhile
+            raise Moved(
+                f"{self.name} has handed over what it covered before serial {self.handed_over}; ask the registry anew",
+                epoch=self.handed_over,
+            )
+        return found
 
     async def packets(self) -> list[bytes]:
-        """Every packet held, encoded, those of withdrawn nodes left out. Raises Unavailable."""
+        """Every packet held that is its own, encoded, those of withdrawn nodes left out. Raises Unavailable."""
         held: dict[bytes, bytes] = {}
         async with aclosing(self._engine.watch()) as watch:
             async for told in watch:
@@ -220,7 +255,11 @@ class Network:
                         held.pop(change.node, None)
                 if told.complete:
                     break
-        return list(held.values())
+        own = self._own
+        if own is None or not held:
+            return list(held.values())
+        points = np.stack([np.frombuffer(findable(data)[2], dtype=FLOAT32) for data in held.values()])
+        return [data for data, mine in zip(held.values(), own(points).tolist(), strict=True) if mine]
 
     def tabulated(self, document: Mapping[str, Any]) -> None:
         """This is the second-moment table from now on, signed."""
@@ -229,9 +268,24 @@ class Network:
     async def survey(self) -> Survey:
         """Regions over what is held now; in a thread. What is deposited until `adopt` or `abandon` is remembered."""
         self._during = []
+        wish = self._wishes
         census = await self._engine.census()
+        if self._own is not None:
+            census = only(census, self._own(census.fingerprints))
         last = self._last if self._published is None else None
-        return await asyncio.to_thread(survey_of, census, self.min_cohort, last)
+        return replace(await asyncio.to_thread(survey_of, census, self.min_cohort, last), wish=wish)
+
+    def keep_to(self, own: Callable[[Points], npt.NDArray[np.bool_]]) -> None:
+        """From the next coverage on, only what is its own is to be covered, of points (n, d)."""
+        self._own = own
+
+    async def renewed(self) -> None:
+        """Wait until a coverage is published that was made of what is held now."""
+        self._wishes += 1
+        wish = self._wishes
+        self.stirred.set()
+        while self._fulfilled < wish:
+            await self._adopted.wait()
 
     def announce(self, survey: Survey, serial: int, issued: float, key: SigningKey) -> None:
         """The coverage made from this survey is, or is about to be, of this serial."""
@@ -240,8 +294,10 @@ class Network:
         """The survey will not be published."""
         self._during = None
 
-    async def adopt(self, survey: Survey, coverage: Coverage, document: Mapping[str, Any]) -> None:
-        """The registry has published this coverage, made from this survey."""
+    async def adopt(
+        self, survey: Survey, coverage: Coverage, document: Mapping[str, Any], zone_serial: int = 0
+    ) -> None:
+        """The registry has published this coverage, made from this survey, in its zone of this serial."""
         async with self._noting:
             covering = Covering(coverage.regions)
             during = self._during or []
@@ -251,8 +307,12 @@ class Network:
             self._covering = covering
             self._uncovered = set(survey.uncovered)
             self._changes = self._strays = 0
+            self.zone_serial = zone_serial
+            self._fulfilled = survey.wish
             self._note(during, inside)
             self.covered.set()
+        adopted, self._adopted = self._adopted, asyncio.Event()
+        adopted.set()
         with suppress(StorageFull):  # a start then takes the serial from the registry, and builds regions anew
             await self._engine.keep_note("coverage", canonical(dict(document)))
 
@@ -271,36 +331,63 @@ class Network:
             tombstone=True,
         )
 
-    async def _withdraw_again(self) -> None:
+    async def withdraw_with(self, home: Network) -> None:
+        """Take out whom the home of this share has withdrawn, should a backup have brought them back."""
+        await self._withdraw_again(home._withdrawals)
+
+    async def _withdraw_again(self, withdrawals: Withdrawals | None) -> None:
         """Take out whom a backup has brought back."""
-        if self._withdrawals is None or not len(self._withdrawals):
+        if withdrawals is None or not len(withdrawals):
             return
         for node in (await self._engine.census()).nodes:
-            seq = self._withdrawals.seq(node)
+            seq = withdrawals.seq(node)
             data = await self._engine.get(node) if seq is not None else None
             if seq is not None and data is not None and (held := Packet.from_cbor(data)).seq <= seq:
                 gone = self._tombstone(held, max(seq, held.seq + 1))
                 await self._engine.put([(gone, gone.to_cbor())])
 
-    async def _take(self, fitting: Fitting) -> tuple[int, int, int]:
-        """Store and note; how many are accepted, how many of those covered, by the coverage of which serial.
-
-        Once begun it comes to its end, though nobody waits any more: what is stored and not noted would stay
-        uncovered.
-        """
-        task = asyncio.create_task(self._store(fitting))
-        self._taking.add(task)
-        task.add_done_callback(self._taking.discard)
-        return await asyncio.shield(task)
-
-    async def _store(self, fitting: Fitting) -> tuple[int, int, int]:
+    async def keep(self, fitting: Fitting) -> tuple[list[PutResult], list[bool]]:
+        """Store and note; what became of each, and which are covered by the published coverage."""
         results = await self._engine.put(fitting)
         taken = [packet for (packet, _), result in zip(fitting, results, strict=True) if result == "accepted"]
         async with self._noting:
             inside = await self._inside(self._covering, taken)
             if self._during is not None:
                 self._during.extend(taken)
-            return len(taken), self._note(taken, inside), self.serial
+            self._note(taken, inside)
+        each = iter(inside)
+        return results, [result == "accepted" and next(each) for result in results]
+
+    async def forget(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
+        """Forget packets that are kept elsewhere now, each unless it is of a higher seq than named."""
+        gone = await self._engine.remove(nodes)
+        self._uncovered.difference_update(node for (node, _), was in zip(nodes, gone, strict=True) if was)
+        return gone
+
+    async def covers(self, packets: Sequence[Packet]) -> list[bool]:
+        """Which of these the published coverage covers."""
+        return await self._inside(self._covering, packets)
+
+    async def _take(self, fitting: Fitting, whole: bool = False) -> tuple[int, int]:
+        """Store and note; how many are accepted, how many of those covered.
+
+        Once begun it comes to its end, though nobody waits any more: what is stored and not noted would stay
+        uncovered.
+        """
+        task = asyncio.create_task(self._store(fitting, whole))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+        return await asyncio.shield(task)
+
+    async def _store(self, fitting: Fitting, whole: bool) -> tuple[int, int]:
+        if self.door is not None:
+            return await self.door.store(fitting, whole)
+        results, covered = await self.keep(fitting)
+        return results.count("accepted"), sum(covered)
+
+    async def _find(self, node: bytes) -> bytes | None:
+        """The current packet of a node, wherever it is."""
+        return await (self._engine.get(node) if self.door is None else self.door.held(node))
 
     async def _inside(self, covering: Covering, packets: Sequence[Packet]) -> list[bool]:
         """Which packets are covered; a tombstone never is."""
@@ -315,8 +402,15 @@ class Network:
 
         return await _aside(len(packets), find)
 
-    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> int:
-        """Keep the account of what is covered; how many of the packets are."""
+    def _note(self, packets: Sequence[Packet], inside: Sequence[bool]) -> None:
+        """Keep the account of what is covered."""
+        if self._own is not None:
+            points = [packet.fingerprint for packet in packets if not packet.tombstone]
+            own = iter(self._own(np.stack(points)).tolist() if points else ())
+            mine = [packet.tombstone or next(own) for packet in packets]
+            self._uncovered.difference_update(p.node for p, each in zip(packets, mine, strict=True) if not each)
+            inside = [covered for covered, each in zip(inside, mine, strict=True) if each]
+            packets = [packet for packet, each in zip(packets, mine, strict=True) if each]
         for packet, covered in zip(packets, inside, strict=True):
             (self._uncovered.discard if covered or packet.tombstone else self._uncovered.add)(packet.node)
         self._changes += len(packets)
@@ -324,7 +418,6 @@ class Network:
         self._strays += sum(not (covered or packet.tombstone) for packet, covered in zip(packets, inside, strict=True))
         if self.pending:
             self.stirred.set()
-        return sum(inside)
 
     def _check_release(self) -> None:
         if self.schema.release != "packets":

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from regional.aggregates import AggregateNetwork
+from regional.client import EPOCH
 from regional.deposit import Rejection
 from regional.engine import NearestQuery, NearestResult
 from regional.network import Network
@@ -177,10 +178,18 @@ async def _nearest(request: web.Request) -> web.Response:
     network = _network(request)
     query = _question(loads(await _body(request, MAX_QUESTION)), network)
     serial = network.serial
-    result = await network.nearest(query)
+    result = await network.nearest(query, _epoch(request))
     if request.headers.get("Accept") == "application/cbor":
         return web.Response(body=_in_cbor(serial, result), content_type="application/cbor")
     return web.Response(body=await asyncio.to_thread(_in_json, serial, result), content_type="application/json")
+
+
+def _epoch(request: web.Request) -> int:
+    """How new what the asker relies on is."""
+    header = request.headers.get(EPOCH, "0")
+    if not (header.isascii() and header.isdecimal() and 0 < len(header) <= 10):
+        raise QuestionError(f"{EPOCH} is {header!r:.30}; it is the serial of a zone")
+    return int(header)
 
 
 def _in_cbor(serial: int, result: NearestResult) -> bytes:
@@ -268,13 +277,15 @@ def _publication(request: web.Request) -> Publication:
 
 async def _coverage(request: web.Request) -> web.Response:
     network = _network(request)
+    kept = [network] if network.door is None else network.door.shares()
     return json_response(
         {
             "network": network.name,
+            "home": network.home,
             "domain": network.domain,
             "published": network.serial,
-            **network.told(),
-            "pending": network.pending,
+            **{name: sum(each.told()[name] for each in kept) for name in ("packets", "uncovered")},
+            "pending": any(each.pending for each in kept),
             "coverage": network.document,
         }
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from regional.clustering import regions_of
 from regional.covering import Covering
 from regional.engine import Census
@@ -18,17 +21,27 @@ class Survey:
     """Regions over the packets held at one moment. uncovered: nodes that lie in none that counts their action.
 
     release: where atoms are released, the epoch that the regions are of; packets are then the persons in its atoms.
+    wish: how many wishes for a new coverage it fulfils.
     """
 
     regions: tuple[Region, ...]
     packets: int
     uncovered: frozenset[bytes]
     release: Release | None = None
+    wish: int = 0
 
     @property
     def told(self) -> int:
         """How many uncovered packets the coverage speaks of."""
         return len(self.uncovered) if self.release is None else self.release.told
+
+
+def only(census: Census, chosen: npt.NDArray[np.bool_]) -> Census:
+    """The packets chosen, (n,)."""
+    rows = np.flatnonzero(chosen)
+    listed = rows.tolist()
+    actions, nodes = census.actions, census.nodes
+    return Census(census.fingerprints[rows], [actions[row] for row in listed], [nodes[row] for row in listed])
 
 
 def survey_of(census: Census, min_cohort: int, last: Coverage | None) -> Survey:

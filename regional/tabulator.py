@@ -56,7 +56,7 @@ class Tabulator:
     def _made(self, raw: list[bytes], serial: int) -> dict[str, object]:
         network, schema = self._network, self._network.schema
         home = network.domain, network.name
-        batch = Batch.of(raw, (network.domain, schema.space[:8], network.name), schema.dimension)
+        batch = Batch.of(raw, (network.domain, schema.space[:8], network.home), schema.dimension)
         table = MomentTable.of(schema, _nodes(batch, schema), network.min_cohort, serial)
         return table.document(home, schema.space.hex(), self._clock.now(), self._key)
 

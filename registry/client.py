@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import orjson
@@ -110,9 +110,14 @@ class RegistryClient:
             raise Unavailable(f"registry {self._base}: status {status} with a reply that is no JSON object")
         if status == 200:
             return reply
-        detail = str(reply.get("detail") or f"status {status}")
-        where = {key: reply[key] for key in _PLACES if key in reply}
-        raise _BY_STATUS.get(status, Unavailable)(detail, **where)
+        raise_problem(status, reply)
+
+
+def raise_problem(status: int, problem: Mapping[str, Any]) -> NoReturn:
+    """Raise what a problem document tells of."""
+    detail = str(problem.get("detail") or f"status {status}")
+    where = {key: problem[key] for key in _PLACES if key in problem}
+    raise _BY_STATUS.get(status, Unavailable)(detail, **where)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

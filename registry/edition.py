@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from registry.cell import Address, CellRecord, Naming
-from registry.enrolment import DomainEntry, Member
+from registry.enrolment import DomainEntry
 from registry.errors import Corrupt
 from registry.holding import Holding
 from registry.keys import public_text
 from registry.living import LivingTree, Room
+from registry.member import Member, Members
 from registry.message import txt_strings
 from registry.names import Branch, Names
 from registry.record import MAX_ID, decode_cell, encode_cell
@@ -110,7 +111,7 @@ class Press:
         Publication.
         """
         self.domain = domain
-        self._members = {member.name: member for member in members if member.domain == domain.name}
+        self._members = Members((member.name, member) for member in members if member.domain == domain.name)
         self._naming = naming
         self._ttls = ttls
         self._domains = domains
@@ -320,7 +321,8 @@ class Press:
 
     def _zone(self, current: int, held: Mapping[str, Held], serial: int, branches: Mapping[bytes, Branch]) -> Zone:
         """A whole zone: apex, networks, delegations, and `branches` with the cells."""
-        entries = {name: self._entry(member, held.get(name)) for name, member in sorted(self._members.items())}
+        names = sorted({*self._members, *held})
+        entries = {name: self._entry(self._members[name], held.get(name)) for name in names}
         frame = domain_zone(self._publication(current, entries), serial, self._ttls, self._domains)
         return frame.with_branches(serial, {self._rendering(current).label: None, **branches})
 
@@ -376,6 +378,7 @@ class Press:
             engine=member.engine,
             lapsed=each is None or each.lapsed,
             endpoints=member.endpoints,
+            home=member.home,
         )
 
     def _capacity(self, leaves: Sequence[CellRecord]) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -32,10 +33,11 @@ from registry.errors import (
     RegionError,
     UnknownName,
 )
-from registry.grant import Grant, check_grant, check_target
+from registry.grant import check_grant, check_target
 from registry.holding import Holding
 from registry.journal import Entry, Journal
 from registry.keys import verify_document
+from registry.member import Member, Members
 from registry.record import encode_cell
 from registry.schema import Schema
 from registry.versioned import Versioned
@@ -46,20 +48,6 @@ MIN_LEASE_S = 1.0
 MAX_COORDINATE = 1e8
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A network that the operator has admitted, or a registry. key: 32 bytes, Ed25519. endpoints: URIs, the preferred
-    one first. grant: what a registry may claim; None for a network.
-    """
-
-    name: str
-    domain: str
-    key: bytes
-    endpoints: tuple[str, ...]
-    engine: str
-    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +77,7 @@ class Enrolment:
     ) -> None:
         """Take up what the journal holds. Raises ConfigError for members at odds, Corrupt."""
         self.domains = {domain.name: domain for domain in domains}
-        self.members: dict[str, Member] = {}
+        self.members = Members()
         self._journal = journal
         self._clock = clock
         self.origin = origin
@@ -107,17 +95,24 @@ class Enrolment:
             others = {other.name: other.grant for other in self.members.values()}
             check_grant(member.name, member.grant, Naming(member.domain, origin), others)
             self.members[member.name] = member
-            if member.name in self._entries:
-                taken_up = self._taken_up(member, self._entries[member.name])
+        for name, entry in self._entries.items():
+            with suppress(UnknownName):
+                taken_up = self._taken_up(self.member(name), entry)
                 if taken_up is not None:
-                    holdings[member.name] = taken_up
+                    holdings[name] = taken_up
         self._holdings = Versioned(holdings)  # replaced, never changed: readers do not wait for a writer's disk
 
     def member(self, name: str) -> Member:
-        """Raises UnknownName."""
-        if name not in self.members:
-            raise UnknownName(f"no network {name!r:.80} is enrolled; the operator of the registry admits it", name=name)
-        return self.members[name]
+        """A member, or a share of one. Raises UnknownName."""
+        try:
+            return self.members[name]
+        except KeyError:
+            what = f"no network {name!r:.80} is enrolled; the operator of the registry admits it"
+            raise UnknownName(what, name=name) from None
+
+    def everyone(self) -> list[Member]:
+        """The members, and the shares of them that hold something."""
+        return [*self.members.values(), *(self.members[name] for name in self._holdings if name not in self.members)]
 
     def domain(self, name: str) -> DomainEntry:
         """Raises UnknownName."""

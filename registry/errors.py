@@ -15,6 +15,7 @@ KindredError
 ├── UnknownName              404  no such domain, network, node or cell
 ├── Conflict                 409  digest or serial does not match what is held
 ├── TooLarge                 413  more than the stated limit
+├── Moved                    421  what is asked for was handed over; who asks knows an older owner
 ├── StorageFull              507  the disk or the map is full; nothing was half-applied
 ├── Unavailable              503  a peer or a part of this process cannot serve now
 │   └── LookupFailed         503  a DNS question got no usable answer
@@ -107,6 +108,10 @@ class Conflict(KindredError):
 
 class TooLarge(KindredError):
     status, code, title = 413, "too-large", "Too large"
+
+
+class Moved(KindredError):
+    status, code, title = 421, "moved", "Moved"
 
 
 class StorageFull(KindredError):

@@ -14,10 +14,11 @@ from aiohttp import web
 from registry.body import read_body
 from registry.clock import Clock
 from registry.coverage import MAX_COVERAGE_BYTES
-from registry.enrolment import Enrolment, Member
+from registry.enrolment import Enrolment
 from registry.errors import Unavailable
 from registry.jsontext import loads
 from registry.keys import public_text
+from registry.member import Member
 from registry.membership import Membership
 from registry.problem import problems
 from registry.publisher import Publisher
@@ -119,6 +120,7 @@ def _described(request: web.Request, member: Member) -> dict[str, Any]:
     return {
         "name": member.name,
         "domain": member.domain,
+        "home": member.home,
         "engine": member.engine,
         "endpoints": list(member.endpoints),
         "key": public_text(member.key),
@@ -146,7 +148,7 @@ async def _networks(request: web.Request) -> web.Response:
     domain = request.query.get("domain")
     if domain is not None:
         enrolment.domain(domain)
-    members = [member for member in enrolment.members.values() if domain in (None, member.domain)]
+    members = [member for member in enrolment.everyone() if domain in (None, member.domain)]
     return json_response({"networks": [_described(request, member) for member in members]})
 
 
@@ -170,7 +172,7 @@ async def _domains(request: web.Request) -> web.Response:
                 "space": domain.schema.space.hex(),
                 "schema": domain.schema.digest.hex(),
                 "schema_url": domain.schema_url,
-                "networks": sum(member.domain == name for member in enrolment.members.values()),
+                "networks": sum(member.domain == name for member in enrolment.everyone()),
                 "regions": sum(len(held.coverage.regions) for held in holdings),
                 "packets": sum(held.coverage.packets for held in holdings),
                 "generation": state.generation,

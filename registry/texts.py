@@ -88,6 +88,7 @@ class NetworkText:
 
     issued: seconds since the epoch, when the coverage or its newest renewal was signed. lease_s: seconds.
     packets, uncovered: held, and held outside every region. key: `ed25519:` and base64. lapsed: the lease is over.
+    home: of a share, the network whose packets these are; None: it is its own.
     """
 
     serial: int
@@ -98,6 +99,7 @@ class NetworkText:
     key: str
     engine: str
     lapsed: bool
+    home: str | None = None
 
     def strings(self) -> tuple[bytes, ...]:
         """The strings of the TXT record. Raises ConfigError where one does not fit 255 octets."""
@@ -112,6 +114,7 @@ class NetworkText:
                 f"key={self.key}",
                 f"engine={self.engine}",
                 f"lapsed={int(self.lapsed)}",
+                *([] if self.home is None else [f"home={self.home}"]),
             ]
         )
 
@@ -128,6 +131,7 @@ class NetworkText:
             key=fields.required("key"),
             engine=fields.required("engine"),
             lapsed=fields.flag("lapsed"),
+            home=fields.optional("home"),
         )
 
 

@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "resolve": "show the walk through the registry, like dig",
     "deposit": "deposit a file's rows with a network, or with --all every network's own data",
     "withdraw": "take a node out of its network, for good, with a receipt",
+    "move": "keep a network's packets elsewhere from now on, while it serves",
+    "split": "split a network into shares that each cover fewer regions, while it serves",
     "networks": "the networks of a domain, or of all",
     "check": "check federation.yaml, its schemas and data files; starts nothing",
     "conformance": "examine a registry from outside: does it do what docs/protocol.md says",

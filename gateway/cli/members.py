@@ -12,12 +12,13 @@ from gateway.config import FederationConfig
 from registry.cell import Naming
 from registry.client import RegistryClient
 from registry.clock import Clock
-from registry.enrolment import Enrolment, Member
+from registry.enrolment import Enrolment
 from registry.errors import ConfigError
 from registry.fingerprint import encode
 from registry.grant import Ball, Grant
 from registry.keys import SigningKey, public_from_text
 from registry.lease import Lease
+from registry.member import Member
 from registry.membership import Membership
 from registry.publisher import Publisher
 

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
 
+from gateway.cli.ground import NetworkGround
 from gateway.cli.running import add_attached, serving, until_signal
 from gateway.config import FederationConfig, NetworkConfig
-from regional.advertiser import Advertiser
-from regional.aggregates import AggregateNetwork
-from regional.engine import Engine
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.mirror import Home
-from regional.engines.opening import DHT, engine_at, published_at
 from regional.engines.writer import Writer
-from regional.ledger import Ledger
-from regional.lifetable import LifeTables
 from regional.network import Network
-from regional.publication import Publication
 from regional.service import network_app
-from regional.tabulator import Tabulator
-from regional.withdrawals import Withdrawals
+from regional.splitting import Household
+from regional.steering import Steered, add_steering
 from registry.client import RegistryClient
 from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
-from registry.keys import SigningKey
-from registry.schema import Schema
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -46,65 +35,37 @@ async def run(options: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def running_networks(config: FederationConfig, chosen: Sequence[NetworkConfig]) -> AsyncIterator[None]:
-    """These networks in this process: their stores, their service, and an advertiser for each."""
+async def running_networks(
+    config: FederationConfig, chosen: Sequence[NetworkConfig], waiting: Clock | None = None
+) -> AsyncIterator[None]:
+    """These networks in this process: their stores, their service, and an advertiser for each.
+
+    waiting: the clock by which what was handed over is waited for.
+    """
     clock = SystemClock()
     writer = Writer()
     networks: dict[str, Network] = {}
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        for each in chosen:
-            schema = config.schemas()[each.domain]
-            engine = _engine(config, each, schema, writer)
-            network = _network(config, each, engine, clock)
-            await network.open()
-            networks[each.name] = network
-        async with serving(network_app(networks), chosen[0].listen), aiohttp.ClientSession() as session:
-            registry = RegistryClient(session, f"http://{config.registry.http}")
-            for name, network in networks.items():
-                key = SigningKey.from_file(config.data_dir / "keys" / name)
-                advertiser = Advertiser(network, registry, key, clock, lease_s=config.registry.lease)
-                tabulator = Tabulator(network, key, clock)
-                tasks += [asyncio.create_task(advertiser.run()), asyncio.create_task(tabulator.run())]
-            try:
+    steered: dict[str, Steered] = {}
+    async with aiohttp.ClientSession() as session:
+        registry = RegistryClient(session, f"http://{config.registry.http}")
+        try:
+            for each in chosen:
+                ground = NetworkGround(config, each, writer, registry, clock, waiting or clock)
+                network, engine = ground.home()
+                networks[each.name] = network
+                household = Household(network, engine, ground, networks)
+                steered[each.name] = Steered(household, ground.key.public)
+                await household.open()
+            app = network_app(networks)
+            add_steering(app, steered, clock)
+            async with serving(app, chosen[0].listen):
+                for one in steered.values():
+                    one.household.start()
                 yield
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-    finally:
-        for network in networks.values():
-            await network.close()
-        writer.close()
-
-
-def _network(config: FederationConfig, section: NetworkConfig, engine: Engine, clock: Clock) -> Network:
-    """One network, not open yet. Where aggregates are released, with its ledger of atoms.
-
-    Neither the ledger nor the log of withdrawals lies with the packets: a backup of these must not hold the others.
-    """
-    name, domain = section.name, section.domain
-    schema, least = config.schemas()[domain], config.min_cohort(domain)
-    withdrawals = Withdrawals(config.data_dir / "withdrawn" / name)
-    if schema.release == "packets":
-        answers = section.serve == "network"
-        return Network(name, domain, schema, engine, least, clock, withdrawals=withdrawals, answers=answers)
-    ledger = Ledger(config.data_dir / "atoms" / name)
-    publication = Publication(name, domain, schema, least, ledger, withdrawals, clock, [LifeTables(schema)])
-    return AggregateNetwork(name, domain, schema, engine, least, clock, publication, withdrawals)
-
-
-def _engine(config: FederationConfig, network: NetworkConfig, schema: Schema, writer: Writer) -> Engine:
-    """What keeps the network's packets, not open yet."""
-    address = network.engine.address(network.name, config.here)
-    embedded = EmbeddedEngine(network.name, schema.dimension, config.data_dir / "networks" / network.name, writer)
-    if address is None:
-        return embedded
-    home = Home(network.domain, schema.space[:8], network.name)
-    if address.scheme == DHT:
-        key = SigningKey.from_file(config.data_dir / "keys" / network.name)
-        return published_at(address, home, schema.dimension, embedded, key, SystemClock())
-    return engine_at(address, home, schema.dimension)
+        finally:
+            for one in steered.values():
+                await one.household.close()
+            writer.close()
 
 
 def _chosen(config: FederationConfig, options: argparse.Namespace) -> list[NetworkConfig]:

@@ -23,6 +23,7 @@ from gateway.cli.up import make_keys
 from gateway.config import FederationConfig
 from gateway.federation import Federation
 from gateway.service import gateway_app
+from registry.clock import Clock
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,13 +84,13 @@ class Role:
 class Federated:
     """The running federation, its gateway's address, and a session to ask it with."""
 
-    def __init__(self, config: FederationConfig, session: aiohttp.ClientSession) -> None:
+    def __init__(self, config: FederationConfig, session: aiohttp.ClientSession, waiting: Clock | None = None) -> None:
         self.config = config
         self.session = session
         self.url = f"http://{config.gateway.listen}"
         self.registry = Role(lambda: running_registry(config))
         self.processes = {
-            name: Role(lambda chosen=chosen: running_networks(config, chosen))  # type: ignore[misc]
+            name: Role(lambda chosen=chosen: running_networks(config, chosen, waiting))  # type: ignore[misc]
             for name, chosen in config.processes().items()
         }
         self.gateway = Role(self._gateway)
@@ -134,13 +135,13 @@ class Federated:
 
 
 @asynccontextmanager
-async def federated(home: Path, text: str) -> AsyncIterator[Federated]:
-    """Run what `text` (a federation.yaml, see write_config) describes."""
+async def federated(home: Path, text: str, waiting: Clock | None = None) -> AsyncIterator[Federated]:
+    """Run what `text` (a federation.yaml, see write_config) describes. waiting: what splits wait by."""
     path = write_config(home, text)
     config = FederationConfig.from_yaml(path)
     make_keys(config)
     async with aiohttp.ClientSession() as session:
-        running = Federated(config, session)
+        running = Federated(config, session, waiting)
         roles = [running.registry, *running.processes.values(), running.gateway]
         try:
             for role in roles:

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from gateway.service import gateway_app
 from registry.clock import SystemClock
-from registry.enrolment import DomainEntry, Enrolment, Member
+from registry.enrolment import DomainEntry, Enrolment
 from registry.httpserver import HttpServer
 from registry.journal import Journal
 from registry.keys import SigningKey
+from registry.member import Member
 from registry.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
 from registry.zone import Ttls

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,3 +76,56 @@ def test_a_network_whose_neighbour_is_no_packet_is_found_and_taken_back() -> Non
     merge.drop("two")
     assert merge.faulty() is None
     assert [each.network for each in merge.nearest()] == ["one"]
+
+
+versions = st.dictionaries(st.integers(0, 9), st.integers(1, 3), max_size=8)  # node and seq
+
+
+@given(st.lists(versions, min_size=1, max_size=4), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_shares_that_overlap_are_one_network(members: list[dict[int, int]], k: int, random: object) -> None:
+    """Whatever each member holds of which age, the newest packet of each node counts, once."""
+
+    def version(node: int, seq: int) -> Packet:
+        return replace(packet("one", node, (node * seq % 7, seq)), seq=seq)
+
+    merge = Merge(QUERY, k, ("",))
+    order = list(enumerate(members))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    for number, held in order:
+        merge.add(f"one-s{number}", Batch.of_packets([version(*each) for each in held.items()]), {}, "one")
+    newest: dict[int, int] = {}
+    for held in members:
+        for node, seq in held.items():
+            newest[node] = max(seq, newest.get(node, 0))
+    whole = Merge(QUERY, k, ("",))
+    whole.add("one", Batch.of_packets([version(*each) for each in newest.items()]), {})
+    assert [(each.network, each.packet.to_cbor()) for each in merge.nearest()] == [
+        (each.network, each.packet.to_cbor()) for each in whole.nearest()
+    ]
+    assert merge.kths() == whole.kths()
+
+
+def test_of_a_node_that_two_members_hold_the_newest_counts_once() -> None:
+    merge = Merge(QUERY, 2, ("a",))
+    old = [packet("one", 1, (1, 0)), packet("one", 2, (2, 0)), packet("one", 3, (5, 0))]
+    assert merge.add("one", Batch.of_packets(old), {}) == frozenset()
+    assert merge.kth("a") == 2
+    assert merge.add("one-s2", Batch.of_packets([old[1], packet("one", 4, (3, 0))]), {}, "one") == frozenset()
+    assert [(each.network, each.packet.node) for each in merge.nearest()] == [("one", b"\1"), ("one", b"\2")]
+    moved = replace(old[0], seq=2, fingerprint=np.array((9, 0), dtype=np.float32))
+    assert merge.add("one-s3", Batch.of_packets([moved]), {}, "one") == {"one"}
+    assert [each.packet.node for each in merge.nearest()] == [b"\2", b"\4"]
+    assert merge.nearest().senders() == ("one", "one-s2")
+    assert merge.add("one-s4", Batch.of_packets([old[0]]), {}, "one") == {"one-s4"}
+    assert merge.kth("a") == 3
+    merge.drop("one-s3")
+    assert [each.packet.node for each in merge.nearest()] == [b"\1", b"\2"]
+
+
+def test_what_two_members_hold_is_tied_once() -> None:
+    merge = Merge(QUERY, 1, ("a",))
+    merge.add("one", Batch.of_packets([packet("one", 1, (1, 0))]), {"a": 3})
+    merge.add("one-s2", Batch.of_packets([packet("one", 1, (1, 0))]), {"a": 2}, "one")
+    assert merge.tied_at_k() == 2
+    merge.add("two", Batch.of_packets([packet("two", 1, (0, 1))]), {"a": 1})
+    assert merge.tied_at_k() == 3

@@ -5,7 +5,7 @@ import numpy as np
 from regional.engines.embedded import EmbeddedEngine
 from regional.network import Network
 from regional.packet import Packet
-from registry.client import Known
+from registry.client import Known, Published
 from registry.coverage import Coverage
 from registry.errors import Conflict, Unavailable
 from registry.keys import SigningKey, verify_document
@@ -74,6 +74,7 @@ class FakeRegistry:
             raise Conflict("serial", serial=self.serial)
         self.serial = coverage.serial
         self.coverages.append(coverage)
+        return Published(coverage.serial, coverage.serial)
 
     async def put_lease(self, network, document):
         assert document["network"] == network

@@ -11,9 +11,10 @@ import numpy as np
 
 from registry.clock import Clock
 from registry.coverage import Coverage, Renewal
-from registry.enrolment import DomainEntry, Enrolment, Member
+from registry.enrolment import DomainEntry, Enrolment
 from registry.journal import Journal
 from registry.keys import SigningKey
+from registry.member import Member
 from registry.publisher import Publisher, PublisherTimes
 from registry.region import Region
 from registry.schema import Schema

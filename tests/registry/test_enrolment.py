@@ -27,7 +27,7 @@ from sample_members import (
 )
 
 from registry.clock import ManualClock
-from registry.enrolment import DomainEntry, Enrolment, Member
+from registry.enrolment import DomainEntry, Enrolment
 from registry.errors import (
     ConfigError,
     Conflict,
@@ -42,6 +42,7 @@ from registry.errors import (
 from registry.journal import Entry
 from registry.jsontext import canonical, loads
 from registry.keys import SigningKey, sign_document
+from registry.member import Member
 
 
 @pytest.fixture

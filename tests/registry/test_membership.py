@@ -16,13 +16,14 @@ from sample_members import DIMENSION, KEYS, ORIGIN, SCHEMA, coverage, members, r
 from registry.cell import CellRecord, Naming
 from registry.client import Known, Published
 from registry.clock import ManualClock
-from registry.enrolment import DomainEntry, Enrolment, Member
+from registry.enrolment import DomainEntry, Enrolment
 from registry.errors import Conflict, Unavailable
 from registry.grant import Ball, Grant
 from registry.journal import Journal
 from registry.keys import SigningKey
 from registry.lease import Lease
 from registry.living import LEAVING
+from registry.member import Member
 from registry.membership import Membership
 from registry.publisher import Publisher
 from registry.record import decode_cell

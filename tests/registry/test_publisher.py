@@ -19,12 +19,13 @@ from registry.cell import Address, CellRecord, Naming
 from registry.clock import ManualClock, SystemClock
 from registry.coverage import Coverage
 from registry.edition import Held, Press
-from registry.enrolment import DomainEntry, Member
+from registry.enrolment import DomainEntry
 from registry.errors import LookupFailed, RegionError, StorageFull, Unavailable
 from registry.history import Step
 from registry.holding import Holding
 from registry.living import LEAVING, LivingTree
 from registry.lookup import Lookups, NetworkInfo
+from registry.member import Member
 from registry.nameserver import NameServer
 from registry.publisher import PublisherTimes
 from registry.region import Region

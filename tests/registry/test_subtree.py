@@ -14,10 +14,11 @@ from sample_members import DIMENSION, KEYS, ORIGIN, SCHEMA, coverage, members, r
 from registry.cell import CellRecord, Naming
 from registry.clock import ManualClock
 from registry.coverage import Coverage
-from registry.enrolment import DomainEntry, Enrolment, Member
+from registry.enrolment import DomainEntry, Enrolment
 from registry.errors import ConfigError, DocumentError, LookupFailed, NotGranted, RegionError
 from registry.grant import Ball, Grant
 from registry.journal import Journal
+from registry.member import Member
 from registry.publisher import Publisher
 from registry.record import decode, decode_cell, encode
 from registry.region import Bounds
