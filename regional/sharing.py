@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from regional.engine import Engine
 from regional.network import Network
 from regional.ownership import HOME, Cut
 from regional.packet import Packet
+from regional.seat import Turnstile
 from registry.errors import TooLarge
 
 _PAGE: Final = 256
@@ -39,6 +40,7 @@ class Shares:
         self._wrong: set[bytes] = set()  # nodes whose newest packet is where it does not belong
         self._busy: set[bytes] = set()
         self._turned = asyncio.Event()
+        self._storing = Turnstile()
         self.parted = False
 
     def shares(self) -> Sequence[Network]:
@@ -47,8 +49,9 @@ class Shares:
 
     async def store(self, fitting: Fitting, whole: bool) -> tuple[int, int]:
         """How many are accepted, how many of those covered. Raises TooLarge for what is not stored all or none."""
-        if not self.parted:
-            return await self._double(fitting)
+        async with self._storing.passed():
+            if not self.parted:
+                return await self._double(fitting)
         numbers = self._belong([packet for packet, _ in fitting])
         if whole and len(set(numbers)) > 1:
             raise TooLarge("packets that belong to several shares are not stored all or none; deposit each by itself")
@@ -60,6 +63,10 @@ class Shares:
             more = await self._alone(list(once.values()))
             accepted, covered, rest = accepted + more[0], covered + more[1], later
         return accepted, covered
+
+    def still(self) -> AbstractAsyncContextManager[None]:
+        """No deposit is under way that goes to two places: from the next on, it may go to one."""
+        return self._storing.shut()
 
     async def held(self, node: bytes) -> bytes | None:
         """The current packet of a node."""
@@ -98,7 +105,7 @@ class Shares:
         numbers = self._belong(taken)
         for packet, number in zip(taken, numbers, strict=True):
             self._learn(packet.node, number, packet.seq, right=True)
-            if number != HOME:
+            if number != HOME and self._where[packet.node][0] != HOME:
                 self._surplus.setdefault(packet.node, set()).add(HOME)
         inside = [each for each, result in zip(covered, results, strict=True) if result == "accepted"]
         total = sum(each for each, number in zip(inside, numbers, strict=True) if number == HOME)

@@ -288,7 +288,7 @@ class Household:
             return
         self._home.keep_to(_own(self._cut, HOME))
         await door.learn()
-        async with self._engine.still() as engine:
+        async with door.still(), self._engine.still() as engine:
             note = {**self._note, "step": "parted"}
             await engine.keep_note(NOTE, canonical(note))  # before a deposit goes to one place only
             self._note = note
