@@ -40,7 +40,9 @@ def _show_outcome(name: str, outcome: Mapping[str, Any], console: Console) -> No
         )
     console.print(f"[bold]{escape(name)}[/bold] ({outcome['kind']}{unit})")
     console.print(table)
-    _show_differences([each for each in outcome["differences"] if each["estimate"] is not None], console)
+    _show_differences(
+        [each for each in outcome["differences"] if each["estimate"] is not None or each["whole"]], console
+    )
     if outcome["verdict"]:
         console.print(f"  verdict: {outcome['verdict']}")
     if outcome["distinct"]:
@@ -53,13 +55,28 @@ def _show_differences(pairs: Sequence[Mapping[str, Any]], console: Console) -> N
     """Those whose interval holds no 0 first."""
     ordered = sorted(pairs, key=lambda each: each["low"] is None or each["low"] <= 0 <= each["high"])
     for each in ordered[:SHOWN_PAIRS]:
-        interval = f" ({_interval(each)})" if each["low"] is not None else ""
-        adjusted = f"; adjusted {_adjusted(each)}" if each["adjusted"] is not None else ""
         console.print(
-            f"  {escape(each['action'])} less {escape(each['minus'])}: {_number(each['estimate'])}{interval}{adjusted}",
+            f"  {escape(each['action'])} less {escape(each['minus'])}: {_told(each)}{_over_the_whole(each)}",
             highlight=False,
         )
     _say_how_many(len(pairs), console)
+
+
+def _told(pair: Mapping[str, Any]) -> str:
+    if pair["estimate"] is None:
+        return "too few near you"
+    interval = f" ({_interval(pair)})" if pair["low"] is not None else ""
+    adjusted = f"; adjusted {_adjusted(pair)}" if pair["adjusted"] is not None else ""
+    return f"{_number(pair['estimate'])}{interval}{adjusted}"
+
+
+def _over_the_whole(pair: Mapping[str, Any]) -> str:
+    whole = pair["whole"]
+    if whole is None:
+        return ""
+    adjusted = f", adjusted {_adjusted(whole)}" if whole["adjusted"] is not None else ""
+    interval = f" ({_interval(whole)})" if whole["low"] is not None else ""
+    return f"; over the whole domain {_number(whole['estimate'])}{interval}{adjusted}"
 
 
 def _show_corroboration(pair: Mapping[str, Any], console: Console) -> None:
