@@ -260,7 +260,7 @@ async def test_all_is_put_again_before_the_nodes_forget_it(
         put.clear()
         clock.advance(REPUBLISH_S / 2)
         await until(lambda: are_put(salts, 30))
-        assert len(salts & set(put)) == 30
+        assert len(salts & set(put)) in (30, 31)  # half of 61
         clock.advance(REPUBLISH_S / 2)
         await until(lambda: are_put(heads | salts, len(heads | salts)))
         assert len(salts & set(put)) == 61

@@ -28,7 +28,7 @@ class Everywhere:
         self.endpoint = endpoint
 
     async def network(self, *_: object) -> object:
-        text = type("Text", (), {"serial": 7, "issued": 1.0})
+        text = type("Text", (), {"serial": 7, "issued": 1.0, "home": None})
         return type("Kept", (), {"value": type("Info", (), {"text": text, "endpoints": (self.endpoint,)})})
 
 
