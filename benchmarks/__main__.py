@@ -21,6 +21,7 @@ BENCHMARKS = (
     "synthesis",
     "engine",
     "engines",
+    "dht",
     "moving",
     "nameserver",
     "secondaries",

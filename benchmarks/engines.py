@@ -14,12 +14,14 @@ import aiomqtt
 import nats
 import numpy as np
 import orjson
+from pymilvus import AsyncMilvusClient
 from redis.asyncio import Redis
 
 from benchmarks.report import Figure, Report
 from regional.engine import Engine, NearestQuery
 from regional.engines.etcd import ATOMIC
 from regional.engines.etcdlink import encoded
+from regional.engines.milvusrows import FOUND, INDEX, PLACE, Held, key_of, packet_row, schema_of
 from regional.engines.mqttlink import AT_ONCE
 from regional.engines.natswriter import MAX_GROUP
 from regional.packet import Packet, node_text
@@ -31,15 +33,19 @@ from tests.engines.packets import Pair, packet, pair
 SEED = 20261122
 MANY = 10_000
 FEW = 50
+MOST = 100_000  # packets for the room that they take
+SEED_BYTES = 512  # of a packet, as the seed has it
 SINGLES = 300
 BATCH = 1_000
 QUESTIONS = 200
 RATIO = 1.3
+TURNS = 3
+SETTLE_S = 5.0  # until what a server writes later is written
 PARTED = Partition(2, np.stack([np.zeros(D), np.full(D, 60.0)]).astype(np.float32))
 
 
 def run(report: Report) -> None:
-    """Figures 1 and 2."""
+    """Figures 1, 2 and 3; an engine that is in KINDS is measured."""
     asyncio.run(_run(report))
 
 
@@ -53,8 +59,16 @@ async def _run(report: Report) -> None:
             try:
                 await _measure(report, kind, large, small)
                 if isinstance(kind, Served):
-                    await _beside_the_bare_client(report, kind, large)
+                    if kind.name in _BARE:
+                        await _beside_the_bare_client(report, kind, large)
                     await _kill(report, kind)
+            finally:
+                kind.stop()
+        with tempfile.TemporaryDirectory() as home:
+            kind = which(Path(home))
+            kind.start()
+            try:
+                await _room(report, kind)
             finally:
                 kind.stop()
 
@@ -65,7 +79,7 @@ async def _measure(report: Report, kind: Kind, large: Sequence[Pair], small: Seq
 
     engine = kind.engine("figures", PARTED)
     await engine.open()
-    memory, disk = _memory(kind), _disk(kind)
+    memory = _memory(kind)
     singles = [pair(packet(2 * MANY + number)) for number in range(SINGLES)]
     add(
         "deposits of one, one after another",
@@ -92,16 +106,47 @@ async def _measure(report: Report, kind: Kind, large: Sequence[Pair], small: Seq
     add("nearest 50, p99", statistics.quantiles(times, n=100)[98], "ms")
     if isinstance(kind, Served):
         add("memory of the servers", (_memory(kind) - memory) / held, "B/packet")
-    add("disk", (_disk(kind) - disk) / held, "B/packet")
     await engine.close()
     add(f"opened with {held:,} packets", await _seconds(engine.open), "s")
     await engine.close()
 
 
+async def _room(report: Report, kind: Kind) -> None:
+    """100,000 packets of 512 bytes: what the servers' files and memory grow by, all copies counted."""
+    engine = kind.engine("room", PARTED)
+    await engine.open()
+    memory, disk = _memory(kind), _disk(kind)
+    for start in range(0, MOST, BATCH):
+        await engine.put([_weighty(number) for number in range(start, start + BATCH)])
+    await asyncio.sleep(SETTLE_S)
+    held, kept = (_memory(kind) - memory) / MOST, (_disk(kind) - disk) / MOST
+    await engine.close()
+
+    def add(name: str, value: float, unit: str, against: str | None = None, ratio: float | None = None) -> None:
+        report.add(Figure(5, "3", f"{kind.name}: {name}", value, unit, against, ratio))
+
+    if isinstance(kind, Served):
+        add(f"memory of the servers, {MOST:,} packets of {SEED_BYTES} B", held, "B/packet")
+    seed = f"the seed's {SEED_BYTES} B"
+    add(f"disk, {MOST:,} packets, all copies", kept, "B/packet", seed, kept / SEED_BYTES)
+    add("disk for 1e9 packets, extrapolated", kept, "GB", "the seed's 512 GB", kept / SEED_BYTES)
+
+
+def _weighty(number: int) -> Pair:
+    """A packet of 512 bytes."""
+    node, place = b"w" + number.to_bytes(4, "big"), _PLACES[number]
+    made = Packet(HOME.domain, HOME.space8, HOME.network, node, 1, 1.0, 2.0, place, "ab"[number % 2], _OUTCOMES)
+    return pair(made)
+
+
+_PLACES = np.random.default_rng(SEED).normal(size=(MOST, D)).astype(np.float32)
+_OUTCOMES = {f"outcome {letter} ".ljust(40, letter): 1.5 for letter in "abcdefgh"} | {"i" * 64: None, "j": None}
+
+
 async def _beside_the_bare_client(report: Report, kind: Served, packets: Sequence[Pair]) -> None:
-    """The same writes, in the same groups, by the client library alone; alternately, the best of three each."""
+    """The same writes, in the same groups, by the client library alone; alternately, the best of each."""
     ours, bare = [], []
-    for turn in range(3):
+    for turn in range(TURNS):
         engine = kind.engine(f"ours-{turn}")
         await engine.open()
         ours.append(await _seconds(lambda engine=engine: _in_batches(engine, packets)))  # type: ignore[misc]
@@ -174,14 +219,13 @@ async def _nats(kind: Served, packets: Sequence[Pair], name: str) -> float:
     async def write() -> None:
         for start in range(0, len(packets), MAX_GROUP):
             some = packets[start : start + MAX_GROUP]
-            await asyncio.gather(
-                *(
-                    stream.publish(
-                        f"{name}.{node_text(made.node)}", data, headers={"Nats-Expected-Last-Sequence": str(start + i)}
-                    )
-                    for i, (made, data) in enumerate(some)
-                )
-            )
+            await asyncio.gather(*(publish(start + i, i, made.node, data) for i, (made, data) in enumerate(some)))
+
+    async def publish(last: int, i: int, node: bytes, data: bytes) -> None:
+        headers = {"Nats-Expected-Last-Sequence": str(last), "Nats-Msg-Id": f"{name}.{last}"}
+        if i:
+            headers["Nats-Expected-Last-Msg-Id"] = f"{name}.{last - 1}"
+        await stream.publish(f"{name}.{node_text(node)}", data, headers=headers)
 
     seconds = await _seconds(write)
     await watch.unsubscribe()
@@ -213,7 +257,19 @@ async def _etcd(kind: Served, packets: Sequence[Pair], name: str) -> float:
                 batch = packets[start : start + BATCH]
                 await asyncio.gather(*(write(batch[at : at + ATOMIC]) for at in range(0, len(batch), ATOMIC)))
 
-        return await _seconds(write_all)
+        async def watch() -> None:
+            begin, end = encoded(f"{name}/".encode()), encoded(f"{name}0".encode())
+            body = orjson.dumps({"create_request": {"key": begin, "range_end": end}})
+            async with session.post(url.replace("kv/txn", "watch"), data=body) as response:
+                async for _ in response.content.iter_any():
+                    watching.set()
+
+        watching = asyncio.Event()
+        following = asyncio.create_task(watch())
+        await watching.wait()
+        seconds = await _seconds(write_all)
+        following.cancel()
+        return seconds
 
 
 async def _redis(kind: Served, packets: Sequence[Pair], name: str) -> float:
@@ -249,11 +305,38 @@ async def _mqtt(kind: Served, packets: Sequence[Pair], name: str) -> float:
         return await _seconds(lambda: _all(write(made.node, data) for made, data in packets))
 
 
+async def _milvus(kind: Served, packets: Sequence[Pair], name: str) -> float:
+    """The same rows, after the same question for what is held."""
+    client = AsyncMilvusClient(f"http://{kind.servers.hosts}")
+    name = name.replace("-", "_")
+    index = client.prepare_index_params()
+    index.add_index(PLACE, **INDEX)
+    await client.create_collection(name, schema=schema_of(D), index_params=index, consistency_level="Eventually")
+
+    async def write() -> None:
+        revision = 0
+        for start in range(0, len(packets), BATCH):
+            some = packets[start : start + BATCH]
+            keys = ",".join(f'"{key_of(made.node)}"' for made, _ in some)
+            await client.query(name, filter=f"node in [{keys}]", output_fields=["node", "state", "seq", "bucket"])
+            rows = []
+            for made, data in some:
+                revision += 1
+                held = Held(FOUND, made.seq, 0)
+                rows.append(packet_row(made.node, held, made.action, made.fingerprint, data, revision, D))
+            await client.upsert(name, rows)
+
+    seconds = await _seconds(write)
+    await client.close()
+    return seconds
+
+
 _BARE: dict[str, Callable[[Served, Sequence[Pair], str], Awaitable[float]]] = {
     "nats": _nats,
     "etcd": _etcd,
     "redis": _redis,
     "mqtt": _mqtt,
+    "milvus": _milvus,
 }
 
 
@@ -289,7 +372,7 @@ def _memory(kind: Kind) -> int:
     """Bytes that the servers hold."""
     if not isinstance(kind, Served):
         return 0
-    lines = [Path(f"/proc/{each.pid}/status").read_text() for each in kind.servers.processes]
+    lines = [Path(f"/proc/{each.server}/status").read_text() for each in kind.servers.processes]
     return sum(1024 * int(text.split("VmRSS:")[1].split()[0]) for text in lines)
 
 

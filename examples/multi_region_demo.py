@@ -3,9 +3,9 @@
     make demo            (or: python examples/multi_region_demo.py)
 
 It starts everything afresh under build/demo on free ports, loads the data, asks one question in each domain, kills a
-network under a question, restarts it, overwrites a farm's season, and ends by comparing 200 questions with
-scikit-learn's brute force over all packets pooled, or over all atoms where a domain releases aggregates. It exits
-non-zero on any difference.
+network under a question, restarts it, overwrites a farm's season, compares 200 questions with scikit-learn's brute
+force over all packets pooled, or over all atoms where a domain releases aggregates, and ends by asking the same
+questions of the same packets on every engine whose server is on this machine. It exits non-zero on any difference.
 """
 
 from __future__ import annotations

@@ -41,8 +41,11 @@ TIMEOUT_S = 30.0
 BATCH = 1_000  # packets in one deposit
 AT_ONCE = 4  # questions under way
 
-# Members of an answer that tell who said what, or rest on what each network says of all its nodes (tables of moments).
-OF_NETWORKS = frozenset({"networks", "heterogeneity", "whole", "adjusted", "adjustment"})
+# Members of an answer that tell who said what, or rest on what each network says of all its nodes: a table of moments,
+# which leaves out what would tell of few, so that it depends on who keeps them.
+OF_NETWORKS = frozenset(
+    {"networks", "heterogeneity", "whole", "adjusted", "adjustment", "ratios", "distinct", "verdict", "note"}
+)
 
 # Every engine, and who is asked: the network, or the engine itself. Each is a way of its own where the last says so,
 # and a part of the mixed federation.
@@ -217,15 +220,16 @@ def same(answer: Answer, right: Sequence[tuple[str, bytes, float]]) -> bool:
     return answer.certificate.neighbours_complete and found == list(right)
 
 
+def pooled(value: Any) -> Any:
+    """What a part of an answer says of the neighbours alone, without OF_NETWORKS."""
+    if isinstance(value, dict):
+        return {name: pooled(each) for name, each in value.items() if name not in OF_NETWORKS}
+    return [pooled(each) for each in value] if isinstance(value, list) else value
+
+
 def estimates(answer: Answer) -> dict[str, Any]:
-    """What the answer says of the neighbours' outcomes, without OF_NETWORKS."""
-
-    def without(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: without(each) for name, each in value.items() if name not in OF_NETWORKS}
-        return [without(each) for each in value] if isinstance(value, list) else value
-
-    return {"synthesis": without(answer.synthesis), "balance": without(answer.balance), "found": answer.found}
+    """What the answer says of the neighbours' outcomes."""
+    return {"synthesis": pooled(answer.synthesis), "balance": pooled(answer.balance), "found": answer.found}
 
 
 class Gone(NamedTuple):

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gateway import transferring
 from gateway.carrying import ResolverSection
 from gateway.hierarchy import DelegationSection, Fault, ParentSection, SubtreeSection, cuts, faults, served
-from gateway.keeping import EMBEDDED, EngineSection
+from gateway.keeping import EMBEDDED, MAX_HISTORY, EngineSection
 from gateway.reading import ReadingSection
 from gateway.section import NAME, Address, Origin, PublicKey, Seconds, Section, Ttl
 from gateway.transferring import KeySection, SecondarySection, SoaSection
@@ -105,6 +105,7 @@ class NetworkSection(Section):
     process: str | None = None
     key: PublicKey | None = None
     data: Path | None = None
+    history: Annotated[int, Field(ge=1, le=MAX_HISTORY)] = 1
     where: Mapping[str, Value | list[Value]] = {}
     each: Mapping[str, list[Value] | HashSplit] = {}
 
@@ -147,6 +148,7 @@ class NetworkConfig(Section):
     process: str
     key: str | None
     data: Path | None
+    history: int
     where: Mapping[str, Any]
 
     @property
@@ -288,6 +290,10 @@ class FederationConfig:
         columns = list(section.each)
         if set(re.findall(r"{([^}]*)}", pattern)) != set(columns):
             raise ConfigError(f"{place}: the name must carry {{column}} for each column of `each`, and no other")
+        try:
+            engine = section.engine.with_history(section.history)
+        except ConfigError as error:
+            raise ConfigError(f"{place}.history: {error.detail}") from None
         choices: list[list[tuple[str, Any]]] = []
         for column in columns:
             values = section.each[column]
@@ -306,12 +312,13 @@ class FederationConfig:
             yield NetworkConfig(
                 name=name,
                 domain=section.domain,
-                engine=section.engine,
+                engine=engine,
                 serve=section.serve,
                 listen=section.listen,
                 process=section.process or name,
                 key=section.key,
                 data=self.here / section.data if section.data is not None else None,
+                history=section.history,
                 where=where,
             )
 

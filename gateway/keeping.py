@@ -13,6 +13,8 @@ from regional.engines.address import EngineAddress, secret
 from registry.errors import ConfigError
 
 EMBEDDED: Final = "embedded"
+MAX_HISTORY: Final = 64  # packets of a node; more than a bucket of NATS keeps are wanted of no engine
+_KEEPS_HISTORY: Final = "nats"
 
 
 class EngineSection(Section):
@@ -38,6 +40,16 @@ class EngineSection(Section):
             password=None if self.password is None else secret(self.password, here),
             ca=None if self.ca is None else here / self.ca,
         )
+
+    def with_history(self, history: int) -> EngineSection:
+        """The engine that keeps so many packets of a node. Raises ConfigError where it keeps the current one alone."""
+        if history == 1 or self.at == EMBEDDED:
+            return self
+        if self.kind != _KEEPS_HISTORY:
+            raise ConfigError(f"history is {history}; engine {self.kind} keeps the current packet alone (history: 1)")
+        if "history=" in self.at:
+            raise ConfigError("history stands in the engine's address too; name it once")
+        return self.model_copy(update={"at": f"{self.at}{'&' if '?' in self.at else '?'}history={history}"})
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,8 @@ class Attachment(Protocol):
     def part(self, atom: Atom, members: Sequence[Packet]) -> bytes:
         """What the table needs of one atom's members, as they are now. b"" where it needs nothing of them.
 
-        Of the outcomes that `atom.figures` does not name it may hold nothing: they are known of too few.
+        Of the outcomes that `atom.figures` does not name it may hold nothing: they are known of too few. But for
+        durations, of which no atom has figures: a table says how many it takes to tell of them.
         """
 
     def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:

@@ -154,10 +154,12 @@ class NetworkClient:
             return _reply(body, request)
         return await asyncio.to_thread(_reply, body, request)
 
-    async def fetch(self, endpoint: str, path: str, accept: str, most: int, timeout_s: float) -> bytes:
-        """What a network has at a path of its own, of the type `accept` and at most so many octets."""
+    async def fetch(
+        self, endpoint: str, path: str, accept: str, most: int, timeout_s: float, method: str = "GET"
+    ) -> bytes:
+        """What a network says at a path of its own, of the type `accept` and at most so many octets."""
         async with _deadline(timeout_s):
-            return await self._call("GET", f"{endpoint}{path}", None, _headers(timeout_s, accept), most)
+            return await self._call(method, f"{endpoint}{path}", None, _headers(timeout_s, accept), most)
 
     async def prepare(self, endpoint: str, request: NearestRequest, timeout_s: float) -> None:  # noqa: ARG002
         """Have a connection ready for a question that is about to come. Raises TimedOut or Failed."""

@@ -67,8 +67,8 @@ class Network:
         clock: Clock,
         *,
         withdrawals: Withdrawals | None = None,
-        home: str | None = None,
         answers: bool = True,
+        home: str | None = None,
     ) -> None:
         self.name = name
         self.home = home or name

@@ -27,11 +27,10 @@ from regional.tabulator import Tabulator
 from regional.whereabouts import Place
 from regional.withdrawals import Withdrawals
 from registry.client import RegistryClient
-from registry.clock import Clock, SystemClock
+from registry.clock import Clock
 from registry.errors import ConfigError
 from registry.keys import SigningKey
 from registry.publisher import PublisherTimes
-from registry.schema import Schema
 
 
 def place_of(section: EngineSection) -> Place:
@@ -40,43 +39,42 @@ def place_of(section: EngineSection) -> Place:
 
 
 class EnginePlaces:
-    """Where the packets of `member`, whose home is `home`, can be."""
+    """Where the packets of `member`, a network of federation.yaml or a share of it, can be. key: the network's."""
 
     def __init__(
         self,
         config: FederationConfig,
-        schema: Schema,
-        home: Home,
+        network: NetworkConfig,
         member: str,
-        writer: Writer,
         key: SigningKey,
-        configured: Place,
+        writer: Writer,
+        clock: Clock,
     ) -> None:
-        """configured: where federation.yaml says that they are. key: the network's."""
-        self._key = key
-        self._configured = dict(configured)
+        self._configured = place_of(network.engine)
         self._config = config
-        self._schema = schema
-        self._home = home
+        self._history = network.history
+        self._d = config.schemas()[network.domain].dimension
+        self._home = Home(network.domain, config.schemas()[network.domain].space[:8], network.name)
         self._member = member
+        self._key = key
         self._writer = writer
+        self._clock = clock
 
     def engine(self, place: Place) -> Engine:
         """What keeps them there, not open yet. Raises ConfigError."""
         address = self._address(place)
-        d = self._schema.dimension
         path = self._config.data_dir / "networks" / self._member
-        embedded = EmbeddedEngine(self._home.network, d, path, self._writer)
+        embedded = EmbeddedEngine(self._home.network, self._d, path, self._writer, history=self._history)
         if address is None:
             return embedded
         if address.scheme != DHT:
-            return engine_at(address, self._home, d)
+            return engine_at(address, self._home, self._d)
         if dict(place) != self._configured:
             raise ConfigError(
                 f"{address.where}: what a DHT tells of is in the network's own store: there is nothing to move; "
                 "move it to `embedded`, then say so under `engine:` and start it anew"
             )
-        return published_at(address, self._home, d, embedded, self._key, SystemClock())
+        return published_at(address, self._home, self._d, embedded, self._key, self._clock)
 
     def name(self, place: Place) -> str:
         """The place in words. Raises ConfigError."""
@@ -122,8 +120,7 @@ class NetworkGround:
             answers = self._network.serve == "network"
             made = Network(name, domain, schema, engine, least, self._clock, answers=answers, withdrawals=withdrawals)
             return made, engine
-        ledger = Ledger(self._config.data_dir / "atoms" / name)
-        tables = [LifeTables(schema)]
+        ledger, tables = Ledger(self._config.data_dir / "atoms" / name), [LifeTables(schema)]
         publication = Publication(name, domain, schema, least, ledger, withdrawals, self._clock, tables)
         return AggregateNetwork(name, domain, schema, engine, least, self._clock, publication, withdrawals), engine
 
@@ -135,9 +132,7 @@ class NetworkGround:
         return Network(name, domain, self._schema, engine, least, self._clock, home=home), engine
 
     def _engine(self, name: str, place: Place) -> MovableEngine:
-        home = Home(self._network.domain, self._schema.space[:8], self._network.name)
-        configured = place_of(self._network.engine)
-        places = EnginePlaces(self._config, self._schema, home, name, self._writer, self.key, configured)
+        places = EnginePlaces(self._config, self._network, name, self.key, self._writer, self._clock)
         return MovableEngine(place, places)
 
     def beside(self, place: Place, name: str) -> Place:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "ask": "what happened to others in this situation, by what was done",
     "resolve": "show the walk through the registry, like dig",
     "deposit": "deposit a file's rows with a network, or with --all every network's own data",
+    "withdraw": "take a node out of its network, for good, with a receipt",
     "move": "keep a network's packets elsewhere from now on, while it serves",
     "split": "split a network into shares that each cover fewer regions, while it serves",
     "networks": "the networks of a domain, or of all",

@@ -26,7 +26,7 @@ from registry.clock import Clock
 from registry.errors import StorageFull, Unavailable
 from registry.keys import SigningKey
 
-DHT_PATIENCE_S: Final = 40.0  # three lookups, one after another, each with a silent node among the nearest
+DHT_PATIENCE_S: Final = 50.0  # two lookups, one after another, each with a silent node, and one begun before
 MAX_PACKETS: Final = 100_000  # put again every half hour: 56 a second
 
 

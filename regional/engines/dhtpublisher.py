@@ -1,7 +1,7 @@
 """What the owner of packets writes into a DHT, in which order, and again before the nodes forget it.
 
-Packets come first, then the pages that name them, then the heads: who reads in between finds an older whole. A packet
-that moves to another bucket is in both for a moment, never in none. What could not be put is kept, and tried again.
+Packets and pages come first, then the heads that lead to them: who reads in between finds an older whole. A packet that
+moves to another bucket is in both for a moment, never in none. What could not be put is kept, and tried again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
@@ -28,11 +28,11 @@ from registry.errors import Conflict, Corrupt, KindredError, Unavailable
 REPUBLISH_S: Final = 1800.0  # in which all is put once more; nodes forget after two hours (BEP 44)
 _TICK_S: Final = 0.25
 _PAUSE_S: Final = 0.5
-_STEP: Final = 500  # packets put at a time, so that nothing new waits long
+_STEP: Final = 5_000  # puts begun at a time
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Put = Callable[[bytes, bytes], Awaitable[None]]
 Get = Callable[[bytes], Awaitable[bytes | None]]
 
 
@@ -165,49 +165,48 @@ class Publisher:
         return bool(self._packets or self._pages or self._heads or self._leaving)
 
     async def _publish(self) -> None:
-        """Packets, pages, heads; then what has left a bucket, likewise."""
+        """All that waits; then once more, without what has left a bucket."""
         if not self._waits():
             return
-        await self._put_packets()
-        taken = self._taken
         leaving, self._leaving = self._leaving, []
         try:
-            await self._publish_directory()
+            taken = await self._write()
             if leaving:
-                await self._put_packets()
                 for bucket, node in leaving:
                     if self._places.get(node) != bucket and node in self._trees[bucket]:
                         self._trees[bucket].remove(node)
                         self._heads[bucket] = None
-                await self._publish_directory()
+                await self._write()
         except BaseException:
             self._leaving += leaving
             raise
         self._published = taken
 
-    async def _put_packets(self) -> None:
-        """Until none is left: what the directory says from now on is there."""
-        while self._packets:
-            some = list(self._packets.items())[:_STEP]
-            await self._all(some, lambda each: self._put(packet_salt(self._name, each[0]), each[1]))
-            for node, value in some:
-                if self._packets.get(node) is value:
-                    del self._packets[node]
-
-    async def _publish_directory(self) -> None:
+    async def _write(self) -> int:
+        """Packets and pages, to which nothing leads yet, then the heads; up to which change they are."""
+        taken = self._taken
         heads, self._heads = self._heads, {}
         try:
             for bucket in heads:
                 self._pages.update(self._trees[bucket].commit())
             made = [self._head(bucket) for bucket in heads]
-            pages = list(self._pages.items())
-            await self._all(pages, lambda page: self._node.put_immutable(*page))
-            await self._all(made, lambda head: self._put(head_salt(self._name, head.bucket), head.to_value()))
+            packets = [(self._put_packet, *each) for each in self._packets.items()]
+            pages = [(self._put_page, *each) for each in self._pages.items()]
+            await self._all([*packets, *pages])
+            await self._all([(self._put, head_salt(self._name, each.bucket), each.to_value()) for each in made])
         except BaseException:
             self._heads = {**heads, **self._heads}
             raise
-        for name, _ in pages:
-            self._pages.pop(name, None)
+        return taken
+
+    async def _put_packet(self, node: bytes, value: bytes) -> None:
+        await self._put(packet_salt(self._name, node), value)
+        if self._packets.get(node) is value:
+            del self._packets[node]
+
+    async def _put_page(self, name: bytes, value: bytes) -> None:
+        await self._node.put_immutable(name, value)
+        self._pages.pop(name, None)
 
     def _head(self, bucket: int) -> Head:
         now = self._clock.now()
@@ -259,9 +258,11 @@ class Publisher:
         await self._node.put_mutable(self._secret, salt, value)
 
     @staticmethod
-    async def _all(what: Sequence[T], put: Callable[[T], Awaitable[None]]) -> None:
-        """All at once. Raises what the first that failed raised, once none is under way."""
-        outcomes = await asyncio.gather(*map(put, what), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+    async def _all(puts: Sequence[tuple[Put, bytes, bytes]]) -> None:
+        """So many at a time. Raises what the first that failed raised, once none is under way."""
+        for start in range(0, len(puts), _STEP):
+            some = puts[start : start + _STEP]
+            outcomes = await asyncio.gather(*(put(what, value) for put, what, value in some), return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome

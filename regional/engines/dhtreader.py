@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from regional.client import Failed, NearestReply, NearestRequest, Refused, TimedOut
-from regional.engine import NearestQuery
+from regional.engine import NearestQuery, NearestResult
 from regional.engines.address import EngineAddress
 from regional.engines.backing import end
 from regional.engines.dhtdirectory import Directory
@@ -36,6 +37,7 @@ class DhtReader:
         self._listen = listen
         self._nodes: dict[tuple[Server, ...], _Joined] = {}
         self._mirrors: dict[tuple[str, Home, int], _Read] = {}  # the one that was asked last stands last
+        self._reading: dict[str, asyncio.Task[NearestResult]] = {}  # by endpoint, for whom nobody waits any more
 
     async def prepare(self, endpoint: str, request: NearestRequest, timeout_s: float) -> None:
         """Join, and know the directory. Raises Refused, TimedOut or Failed."""
@@ -46,17 +48,32 @@ class DhtReader:
         """The nearest packets of the network at `endpoint`. Raises Refused, TimedOut or Failed."""
         query = NearestQuery(request.fingerprint, request.k, request.per, request.actions, request.within)
         async with _Within(timeout_s):
-            found = await (await self._mirror(endpoint, request)).nearest(query)
+            found = await self._read_on((await self._mirror(endpoint, request)).nearest(query), endpoint)
         return reply_of(request, found.packets, found.tied, found.truncated)
 
     async def close(self) -> None:
         """Leave all DHTs."""
+        for task in self._reading.values():
+            await end(task)
         for read in self._mirrors.values():
             read.mirror.close()
         self._mirrors = {}
         for joined in self._nodes.values():
             await joined.leave()
         self._nodes = {}
+
+    async def _read_on(self, work: Coroutine[Any, Any, NearestResult], endpoint: str) -> NearestResult:
+        """What it comes to. Where nobody waits so long, one of an endpoint goes on: a later question finds it read."""
+        task = asyncio.create_task(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if endpoint in self._reading and not self._reading[endpoint].done():
+                task.cancel()
+            else:
+                self._reading[endpoint] = task
+                task.add_done_callback(_looked_at)
+            raise
 
     async def _mirror(self, endpoint: str, request: NearestRequest) -> DhtMirror:
         home = Home(request.domain, request.space[:8], request.network)
@@ -86,6 +103,11 @@ class DhtReader:
             if idle or len(self._mirrors) > self._bounds.networks or held > self._bounds.packets:
                 del self._mirrors[key]
                 read.mirror.close()
+
+
+def _looked_at(task: asyncio.Task[NearestResult]) -> None:
+    if not task.cancelled():
+        task.exception()  # who asks next is told
 
 
 @dataclass(slots=True)

@@ -29,7 +29,8 @@ _PAGE: Final = 1024  # packets read at once where all are read: deposits wait no
 class EmbeddedEngine:
     """Packets of one network of dimension `d` in the directory `path`; `writer` is the process's.
 
-    partition: that of a store which has none yet.
+    partition: that of a store which has none yet. history: how many packets of a node are kept,
+    the current one counted.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class EmbeddedEngine:
         writer: Writer,
         max_map: int = MAX_MAP,
         partition: Partition | None = None,
+        history: int = 1,
     ) -> None:
+        self._history = history
         self._network = network
         self._d = d
         self._path = path
@@ -56,7 +59,7 @@ class EmbeddedEngine:
     @property
     def limits(self) -> Limits:
         """Any number of packets that fit disk and memory."""
-        return Limits(k=MAX_K, packets=None, atomic=MAX_WAITING)
+        return Limits(k=MAX_K, packets=None, atomic=MAX_WAITING, history=self._history)
 
     @property
     def partition(self) -> Partition:
@@ -108,9 +111,8 @@ class EmbeddedEngine:
         return self._opened().get(node)
 
     async def history(self, node: bytes) -> list[bytes]:
-        """The current packet of a node: no other is kept."""
-        data = self._opened().get(node)
-        return [] if data is None else [data]
+        """The packets of a node that are kept, the current one first; of a withdrawn one, the tombstone alone."""
+        return self._opened().history(node)
 
     async def bucket(self, number: int) -> list[bytes]:
         """All packets in a bucket, those of withdrawn nodes left out."""
@@ -192,7 +194,7 @@ class EmbeddedEngine:
 
     def _load(self) -> Store:
         self._index = Index(self._network, self._d)
-        store = Store(self._path, self._max_map)
+        store = Store(self._path, self._max_map, self._history)
         try:
             noted = store.note("partition")
             if noted is None:

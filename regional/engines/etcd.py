@@ -142,7 +142,10 @@ class EtcdBacking:
         await self._link.call("kv/put", {"key": encoded(key), "value": encoded(value)})
 
     async def claim_note(self, name: str, value: bytes) -> bytes:
-        """Put the key where there is none, else read it."""
+        """Read the key, or put it where there is none; a cluster that is full takes no transaction with a put."""
+        noted = await self.note(name)
+        if noted is not None:
+            return noted
         key = self._root + b"note/" + name.encode()
         await self._link.call(
             "kv/txn",
@@ -187,7 +190,7 @@ class EtcdBacking:
 
     async def _commit(self, newer: Sequence[tuple[Placed, Place]]) -> bool:
         """Put packets if nobody has written their nodes since; else learn what was written."""
-        compare, success, failure = [], [], []
+        compare, success = [], []
         placed = []
         for each, held in newer:
             bucket = each.bucket if each.bucket is not None else held.bucket
@@ -197,14 +200,15 @@ class EtcdBacking:
             success.append(_put(at, b"%d" % bucket + b" %d" % each.seq))
             if held.revision and held.bucket != bucket:
                 success.append({"request_delete_range": {"key": encoded(self._key(held.bucket, each.node))}})
-            failure.append({"request_range": {"key": encoded(at)}})
             placed.append((each.node, bucket, each.seq))
-        reply = await self._link.once("kv/txn", {"compare": compare, "success": success, "failure": failure})
+        reply = await self._link.once("kv/txn", {"compare": compare, "success": success})
         if reply.get("succeeded"):
             revision = int(reply["header"]["revision"])
             self._places.update((node, Place(bucket, seq, revision)) for node, bucket, seq in placed)
             return True
-        for (node, _, _), response in zip(placed, reply["responses"], strict=True):
+        asked = [{"request_range": {"key": encoded(self._at(node))}} for node, _, _ in placed]
+        found = await self._link.once("kv/txn", {"success": asked})
+        for (node, _, _), response in zip(placed, found["responses"], strict=True):
             self._learn(node, response["response_range"].get("kvs", []))
         return False
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from regional.engine import Census, NearestQuery, NearestResult, Told
 from regional.engines.backing import Watched, end
-from regional.engines.mirror import Home, Mirror
+from regional.engines.mirror import NONE_OWN, Home, Mirror
 from regional.packet import Packet
 from registry.errors import KindredError, TooLarge, Unavailable
 
@@ -25,14 +25,25 @@ log = logging.getLogger(__name__)
 
 
 class Following:
-    """The packets of `home`, of dimension `d`. most: how many nodes may be mirrored by now; None: all there are."""
+    """The packets of `home`, of dimension `d`. most: how many nodes may be mirrored by now; None: all there are.
 
-    def __init__(self, home: Home, d: int, server: Watched, most: Callable[[], int] | None = None) -> None:
+    own: packets with their bytes, by node, that are on their way to the server.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        d: int,
+        server: Watched,
+        most: Callable[[], int] | None = None,
+        own: Mapping[bytes, tuple[Packet, bytes]] = NONE_OWN,
+    ) -> None:
         self._home = home
         self._d = d
+        self._own = own
         self._server = server
         self._most = most
-        self._mirror = Mirror(home, d)  # what is told now
+        self._mirror = Mirror(home, d, own)  # what is told now
         self._known = self._mirror  # what is complete
         self._position: int | None = None
         self._lost: str | None = "it is not open"  # why it cannot answer
@@ -61,7 +72,7 @@ class Following:
 
     async def open(self) -> None:
         """Mirror all that is kept. Raises what the first watch fails with, TooLarge."""
-        self._known = self._mirror = Mirror(self._home, self._d)
+        self._known = self._mirror = Mirror(self._home, self._d, self._own)
         self._position = None
         complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._follow(complete))
@@ -135,13 +146,13 @@ class Following:
     async def _hear(self, told: Told) -> None:
         if told.afresh:
             self._lose(f"{self._server.where} is being read")
-            self._mirror = Mirror(self._home, self._d)
+            self._mirror = Mirror(self._home, self._d, self._own)
         for start in range(0, len(told.changes), _STEP):
             self._mirror.hear(told.changes[start : start + _STEP])
             if self._most is not None and len(self._mirror) > self._most():
                 for mirror in {self._known, self._mirror}:
                     mirror.index.close()
-                self._known = self._mirror = Mirror(self._home, self._d)
+                self._known = self._mirror = Mirror(self._home, self._d, self._own)
                 raise TooLarge("more packets are kept there than there is room for here")
             await asyncio.sleep(0)  # others' turn, however much there is to hear
         self._position = told.position

@@ -28,7 +28,8 @@ class Front:
         self._d = d
         self._backing = backing
         self._partition = partition or Partition.whole(d)
-        self._following = Following(home, d, backing)
+        self._own: dict[bytes, tuple[Packet, bytes]] = {}  # what is being put
+        self._following = Following(home, d, backing, own=self._own)
 
     @property
     def limits(self) -> Limits:
@@ -69,7 +70,13 @@ class Front:
         """Store packets. Raises StorageFull or Unavailable, with nothing acknowledged."""
         newest = newest_of(packets)
         placed = [self._placed(packet, data) for packet, data in newest.values()]
-        held = dict(zip(newest, await self._backing.put(placed), strict=True))
+        self._own.update(newest)
+        try:
+            held = dict(zip(newest, await self._backing.put(placed), strict=True))
+        finally:
+            for node, each in newest.items():
+                if self._own.get(node) is each:
+                    del self._own[node]
         stored = [
             (each.bucket if each.bucket is not None else self._following.bucket(each.node) or 0, *newest[each.node])
             for each in placed

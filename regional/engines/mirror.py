@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from regional.engine import Change
 from regional.engines.backing import rank
@@ -13,6 +14,8 @@ from regional.engines.scan import Entry
 from regional.packet import Packet
 from regional.packetcbor import FLOAT32
 from registry.errors import PacketError
+
+NONE_OWN: Final[Mapping[bytes, tuple[Packet, bytes]]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +40,15 @@ class Home(NamedTuple):
 class Mirror:
     """Takes changes in any order that keeps those of one place apart; of a node the highest rank counts.
 
+    own: packets with their bytes that are on their way to the server, which need not be read when they come back.
     foreign: how many things were told that are no packets of this home.
     """
 
-    def __init__(self, home: Home, d: int) -> None:
+    def __init__(self, home: Home, d: int, own: Mapping[bytes, tuple[Packet, bytes]] = NONE_OWN) -> None:
         self._home = home
         self._d = d
-        self._held: dict[bytes, tuple[tuple[int, bytes], int]] = {}  # rank and bucket
+        self._own = own
+        self._held: dict[bytes, tuple[tuple[int, bytes], int, bytes]] = {}  # rank, bucket and packet
         self.index = Index(home.network, d)
         self.foreign = 0
 
@@ -55,8 +60,14 @@ class Mirror:
         """Take what a watch told."""
         entries: list[Entry] = []
         for change in changes:
+            held = self._held.get(change.node)
             if change.packet is not None:
-                packet = self.read(change.packet)
+                if held is not None and change.packet == held[2]:
+                    if change.bucket != held[1]:
+                        self._held[change.node] = held[0], change.bucket, held[2]
+                    continue  # what this front stored itself is told too
+                own = self._own.get(change.node)
+                packet = own[0] if own is not None and own[1] == change.packet else self.read(change.packet)
                 if packet is not None and packet.node == change.node:
                     entries += self._newer(change.bucket, packet, change.packet)
                     continue
@@ -64,7 +75,6 @@ class Mirror:
                 if self.foreign.bit_count() == 1:  # of ever more, each doubling is told
                     what = "%d things that are no packets of %s lie among its packets: left out"
                     log.warning(what, self.foreign, self._home.network)
-            held = self._held.get(change.node)
             if held is not None and held[1] == change.bucket:
                 del self._held[change.node]
                 entries.append(Entry(change.node, "", b"", b""))
@@ -84,9 +94,12 @@ class Mirror:
         return self._home.read(data, self._d)
 
     def _newer(self, bucket: int, packet: Packet, data: bytes) -> list[Entry]:
-        held, now = self._held.get(packet.node), rank(packet.seq, data)
+        held = self._held.get(packet.node)
+        if held is not None and held[2] == data:
+            return []
+        now = rank(packet.seq, data)
         if held is not None and held[0] >= now:
             return []
-        self._held[packet.node] = now, bucket
+        self._held[packet.node] = now, bucket, data
         axes = packet.fingerprint.astype(FLOAT32, copy=False).tobytes()
         return [Entry(packet.node, packet.action or "", axes, data)]

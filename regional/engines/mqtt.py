@@ -24,7 +24,7 @@ from regional.engine import MAX_K, Change, Limits, Told, Watch
 from regional.engines.address import EngineAddress
 from regional.engines.backing import NEVER, PATIENCE_S, Placed, end, seq_of
 from regional.engines.mqttaccount import Account, Held, Way, newest, read_counts
-from regional.engines.mqttlink import AT_ONCE, Arrived, MqttLink, change_of, with_seq
+from regional.engines.mqttlink import AT_ONCE, REPLY_S, Arrived, MqttLink, change_of, with_seq
 from registry.errors import ConfigError, KindredError, Unavailable
 
 _COUNT_S: Final = 0.05  # between counts
@@ -91,7 +91,15 @@ class MqttBacking:
 
     async def put(self, packets: Sequence[Placed]) -> list[int]:
         """Store packets, each if its seq is above what is held."""
-        return list(await asyncio.gather(*(self._put(each) for each in packets)))
+        waiting = iter(enumerate(packets))
+        held = [NEVER] * len(packets)
+
+        async def work() -> None:
+            for at, each in waiting:  # whoever is done takes the next: a task for each would only wait
+                held[at] = await self._put(each)
+
+        await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(packets)))))
+        return held
 
     async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Forget packets."""
@@ -215,6 +223,8 @@ class MqttBacking:
 
     async def _ready(self, node: bytes) -> None:
         """Wait until it is known what is held. Raises Unavailable."""
+        if self._complete.is_set() and node not in self._under_way:
+            return
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._complete.wait()
@@ -240,6 +250,8 @@ class MqttBacking:
                     return False
                 if way is None:
                     self._account.drop(change.node)
+            return True
+        if held is not None and (held.bucket, held.packet) == (change.bucket, change.packet):
             return True
         told = Held(change.bucket, seq_of(change.packet), change.packet)
         if held is None or told.rank > held.rank:
@@ -339,17 +351,25 @@ class MqttBacking:
     async def _publish(self, topic: str, payload: bytes, gone_up_to: int | None = None) -> None:
         """Have the broker retain a message, or none where it is empty; again until it is acknowledged."""
         properties = None if gone_up_to is None else with_seq(gone_up_to)
-        try:
-            async with self._slots, asyncio.timeout(self._patience_s):
+        now = asyncio.get_running_loop().time
+        async with self._slots:
+            end = now() + self._patience_s
+            try:
                 while True:
-                    await self._joined.wait()
+                    if not self._joined.is_set():
+                        async with asyncio.timeout_at(end):
+                            await self._joined.wait()
+                    left = min(end - now(), REPLY_S)
+                    if left <= 0:
+                        raise TimeoutError
                     try:
-                        await self._connected().publish(topic, payload, qos=1, retain=True, properties=properties)
+                        client = self._connected()
+                        await client.publish(topic, payload, 1, True, properties, timeout=left)
                         return
                     except aiomqtt.MqttError:
                         await asyncio.sleep(_PAUSE_S)
-        except TimeoutError:
-            raise Unavailable(f"{self._where} has not acknowledged it in time; deposit it again") from None
+            except TimeoutError:
+                raise Unavailable(f"{self._where} has not acknowledged it in time; deposit it again") from None
 
     def _connected(self) -> aiomqtt.Client:
         if self._client is None:

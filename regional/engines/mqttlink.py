@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -22,7 +23,7 @@ from regional.engines.address import EngineAddress
 from regional.engines.backing import SILENCE_S
 from registry.errors import ConfigError, NotGranted, Unavailable
 
-_REPLY_S: Final = 3.0
+REPLY_S: Final = 3.0
 AT_ONCE: Final = 64  # messages not acknowledged yet; the client's work for each grows with how many there are
 _KEEPALIVE_S: Final = int(SILENCE_S * 2 / 3)
 _REFUSED: Final = frozenset({0x86, 0x87, 4, 5})  # bad user name or password, not authorized; MQTT 5 and before
@@ -69,11 +70,12 @@ class MqttLink:
             logger=_client_log,
             identifier=f"kindred-{uuid4().hex[:15]}",
             protocol=aiomqtt.ProtocolVersion.V5,
-            timeout=_REPLY_S,
+            timeout=REPLY_S,
             keepalive=_KEEPALIVE_S,
             queue_type=kind,
             max_inflight_messages=AT_ONCE,
             max_concurrent_outgoing_calls=1 << 20,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # else an answer waits for what it answers
             tls_context=None if self._address.ca is None else ssl.create_default_context(cafile=str(self._address.ca)),
         )
         try:

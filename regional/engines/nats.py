@@ -82,11 +82,25 @@ class NatsBacking:
 
     async def put(self, packets: Sequence[Placed]) -> list[int]:
         """Store packets, each if its seq is above what is held."""
-        return await self._writer.put(packets)
+        held = await self._writer.put(packets)
+        gone = [each for each, seq in zip(packets, held, strict=True) if each.bucket is None and each.seq > seq]
+        await asyncio.gather(*(self._forget_older(each.node, each.packet) for each in gone))
+        return held
 
     async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Forget packets; a mark of each stays."""
-        return await self._writer.forget(nodes)
+        removed = await self._writer.forget(nodes)
+        gone = [node for (node, _), done in zip(nodes, removed, strict=True) if done]
+        await asyncio.gather(*(self._forget_older(node, None) for node in gone))
+        return removed
+
+    async def _forget_older(self, node: bytes, last: bytes | None) -> None:
+        """Take what the bucket's history keeps of a node that is withdrawn or gone, in whatever bucket it was."""
+        if self._history > 1:
+            subjects = self._key(f"*.{node_text(node)}")
+            found = await self._link.read(subjects)
+            if found is not None and found.value == last:
+                await self._link.purge(subjects, found.revision)
 
     async def get(self, node: bytes) -> bytes | None:
         """The packet of a node, from the leader."""
@@ -154,6 +168,9 @@ class NatsBacking:
 
     def _change(self, message: Message) -> Change | None:
         """What a message changes; None for what is no key of this version."""
+        own = self._writer.sent(message.revision, message.subject, message.value)
+        if own is not None:
+            return Change(*own, message.value)
         version, *rest = message.subject.removeprefix(self._prefix).split(".")
         if version == f"v{self._version}" and len(rest) == 2 and _BUCKET.fullmatch(rest[0]):
             with suppress(PacketError):

@@ -47,7 +47,8 @@ async def _connect(
 
     async def note(error: Exception) -> None:
         last[0] = str(error)
-        if "authorization" in last[0].lower() and not failed.done():
+        hopeless = isinstance(error, ssl.SSLError) or "authorization" in last[0].lower()
+        if hopeless and not failed.done():
             failed.set_result(error)
 
     async def on_parting() -> None:
@@ -82,6 +83,6 @@ async def _connect(
         await connecting
     with suppress(Error, OSError):
         await client.close()  # of a refused connection it is left open
-    if failed.done():
+    if failed.done() and not isinstance(failed.result(), ssl.SSLError):
         raise NotGranted(f"{address.where}: wrong user or password")
     raise Unavailable(f"{address.where} cannot be reached: {last[0] or 'no answer'}")

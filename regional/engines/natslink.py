@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
@@ -16,8 +16,9 @@ from nats.js.errors import APIError, NotFoundError, ServerError
 
 from regional.engines.address import EngineAddress
 from regional.engines.backing import PATIENCE_S, SILENCE_S
+from regional.engines.natsacks import AWAY, Acks, Outgoing
 from regional.engines.natsclient import connected
-from registry.errors import ConfigError, StorageFull, Unavailable
+from registry.errors import ConfigError, KindredError, StorageFull, Unavailable
 
 LEAST: Final = (2, 9)  # version of the server
 _REPLY_S: Final = 2.0
@@ -25,7 +26,6 @@ _PAUSE_S: Final = 0.1  # between attempts
 _CONFLICT: Final = frozenset({10071, 10164})  # wrong last sequence
 _FULL: Final = frozenset({10023, 10028, 10047, 10077, 10122})  # insufficient resources, a limit is reached
 _MISSING: Final = frozenset({10039, 10076})  # JetStream is not enabled
-_AWAY: Final = "KV-Operation"  # the header of a message that takes a key away
 
 T = TypeVar("T")
 
@@ -66,6 +66,7 @@ class NatsLink:
         self._client: Client | None = None
         self._parted = False  # whether there is no connection
         self._listening: set[asyncio.Event] = set()  # of those who consume
+        self._acks: Acks | None = None
 
     @property
     def where(self) -> str:
@@ -84,7 +85,7 @@ class NatsLink:
 
     async def close(self) -> None:
         """Let go."""
-        client, self._client = self._client, None
+        client, self._client, self._acks = self._client, None, None
         self._part()
         if client is not None:
             with suppress(Error, OSError):
@@ -93,18 +94,28 @@ class NatsLink:
     async def rejoin(self) -> None:
         """Connect again where the client does not by itself. Raises Unavailable, NotGranted."""
         if self._reading and self._parted:
-            self._client = await self._connect()
+            self._client, self._acks = await self._connect(), None
 
-    async def publish(self, subject: str, value: bytes | None, headers: Mapping[str, str]) -> int:
-        """The revision of what is stored now; one attempt. Raises Overtaken where it is not as the headers expect.
+    async def publish(self, messages: Sequence[Outgoing]) -> list[int | Exception]:
+        """The revision of each message as it is stored now, or why it is not known to be; sent at once, one attempt.
 
-        Raises Unavailable where it is not known whether it was stored, or StorageFull.
+        Overtaken where the stream is not as the headers expect, StorageFull, or Unavailable where it is not known.
         """
-        headers = dict(headers) if value is not None else {**headers, _AWAY: "DEL"}
+        client = self._opened()
+        if self._acks is None:
+            self._acks = await Acks.opened(client)
         try:
-            return (await self._jetstream().publish(subject, value or b"", headers=headers or None)).seq
-        except (APIError, Error, TimeoutError) as error:
-            raise Unavailable(f"{self._address.where} does not answer: {self._bearable(error)}") from None
+            async with asyncio.timeout(_REPLY_S):
+                replies = await self._acks.publish(client, messages)
+        except (Error, OSError, TimeoutError) as error:
+            return [Unavailable(f"{self.where} does not answer: {type(error).__name__}")] * len(messages)
+        return [reply if isinstance(reply, int) else self._named(reply) for reply in replies]
+
+    def _named(self, error: Exception) -> Exception:
+        try:
+            return Unavailable(f"{self.where} does not answer: {self._bearable(error)}")
+        except (Overtaken, KindredError) as named:
+            return named
 
     async def write(self, subject: str, value: bytes, *, first: bool = False) -> None:
         """Store a value, again until it is acknowledged. first: only where there is none, else raises Overtaken."""
@@ -125,10 +136,18 @@ class NatsLink:
                 if error.err_code not in (10037, None):  # no message found
                     raise
                 return None
-            away = _AWAY in (found.headers or {})
+            away = AWAY in (found.headers or {})
             return Message(found.subject or subject, found.seq or 0, None if away else found.data or b"")
 
         return await self._patiently(read)
+
+    async def purge(self, pattern: str, before: int) -> None:
+        """Remove the messages of subjects that match, those before a revision, for good."""
+
+        async def ask(js: JetStreamContext) -> None:
+            await js.purge_stream(self._stream, seq=before, subject=pattern)
+
+        await self._patiently(ask)
 
     async def subjects(self, pattern: str) -> list[str]:
         """The subjects that have messages and match."""
@@ -200,7 +219,7 @@ class NatsLink:
                     if place.sequence.consumer != count:
                         raise Unavailable(f"messages were left out between {count - 1} and {place.sequence.consumer}")
                     pending = place.num_pending
-                    away = message.headers is not None and _AWAY in message.headers
+                    away = message.headers is not None and AWAY in message.headers
                     messages.append(Message(message.subject, place.sequence.stream, None if away else message.data))
                 if messages:
                     yield Heard(messages, pending)

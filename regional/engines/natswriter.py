@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from regional.engines.backing import NEVER, Placed, end
+from regional.engines.natsacks import Outgoing
 from regional.engines.natslink import NatsLink
 from registry.errors import KindredError, StorageFull, Unavailable
 
@@ -64,6 +65,9 @@ class NatsWriter:
         self._places: dict[bytes, Place] = {}
         self._left: set[tuple[bytes, int]] = set()  # older packets of nodes that are elsewhere now
         self._last = 0
+        self._sent: dict[
+            int, tuple[str, bytes | None, tuple[int, bytes, int | None]]
+        ] = {}  # by revision, if it is that
         self._heard = asyncio.Event()
         self._jobs: deque[_Job] = deque()
         self._stirred = asyncio.Event()
@@ -95,6 +99,14 @@ class NatsWriter:
         elif place.bucket != bucket:
             self._left.add((node, bucket))
         self.reach(revision)
+
+    def sent(self, revision: int, subject: str, value: bytes | None) -> tuple[int, bytes] | None:
+        """Bucket and node of a message, where it is one of this writer's own."""
+        found = self._sent.pop(revision, None)
+        if found is None or found[0] != subject or found[1] != value:
+            return None
+        self.hear(revision, *found[2])
+        return found[2][:2]
 
     def reach(self, revision: int) -> None:
         """All messages up to this revision are known."""
@@ -164,13 +176,17 @@ class NatsWriter:
     async def _send(self, group: _Group) -> None:
         first, name = self._last, uuid4().hex
         sent = []
+        if len(self._sent) > 4 * MAX_GROUP:
+            self._sent.clear()  # what was refused is never heard
+        for i, (message, effect) in enumerate(zip(group.messages, group.effects, strict=True)):
+            self._sent[first + 1 + i] = (*message, effect)
         for i, (subject, value) in enumerate(group.messages):
             headers = {"Nats-Expected-Last-Sequence": str(first + i), "Nats-Msg-Id": f"{name}.{i}"}
             if i:
                 headers["Nats-Expected-Last-Msg-Id"] = f"{name}.{i - 1}"
-            sent.append(self._link.publish(subject, value, headers))
-        replies = await asyncio.gather(*sent, return_exceptions=True)
-        good = next((i for i, reply in enumerate(replies) if isinstance(reply, BaseException)), len(replies))
+            sent.append(Outgoing(subject, value, headers))
+        replies = await self._link.publish(sent)
+        good = next((i for i, reply in enumerate(replies) if isinstance(reply, Exception)), len(replies))
         for i, (bucket, node, seq) in enumerate(group.effects[:good]):
             self.hear(first + 1 + i, bucket, node, seq)
         again = [job for upto, job, held in group.jobs if upto > good or not await self._done(job, held)]

@@ -208,7 +208,10 @@ class RedisBacking:
         await self._patiently(lambda redis: redis.hset(f"{self._root}notes", name, value))
 
     async def claim_note(self, name: str, value: bytes) -> bytes:
-        """Set where there is none, and read."""
+        """Read, or set where there is none; a server that is full sets nothing."""
+        noted = await self.note(name)
+        if noted is not None:
+            return noted
         await self._patiently(lambda redis: redis.hsetnx(f"{self._root}notes", name, value))
         return await self.note(name) or b""
 

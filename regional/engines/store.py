@@ -17,6 +17,7 @@ from typing import Final
 import lmdb
 
 from regional.engines.environment import MAX_MAP, Environment
+from regional.engines.older import Older
 from regional.packet import Packet
 from registry.errors import KindredError
 
@@ -27,10 +28,16 @@ Batch = Sequence[tuple[Packet, bytes]]
 
 
 class Store:
-    """Packets by node, and notes by name. `path` is a directory of its own; one process owns it."""
+    """Packets by node, and notes by name. `path` is a directory of its own; one process owns it.
 
-    def __init__(self, path: Path, max_map: int = MAX_MAP) -> None:
-        self._environment = Environment(path, ("nodes", "numbered", "notes"), max_map)
+    history: how many packets of a node are kept, the current one counted; of a withdrawn one,
+    the tombstone alone.
+    """
+
+    def __init__(self, path: Path, max_map: int = MAX_MAP, history: int = 1) -> None:
+        self._environment = Environment(path, ("nodes", "numbered", "notes", "older"), max_map)
+        self._keeps = history > 1
+        self._older = Older(self._environment.database("older"), history - 1)
         self._nodes = self._environment.database("nodes")
         self._packets = self._environment.database("numbered")
         self._notes = self._environment.database("notes")
@@ -50,6 +57,15 @@ class Store:
             entry = transaction.get(node, db=self._nodes)
             data: bytes | None = None if entry is None else transaction.get(entry[: _NUMBER.size])
             return data
+
+    def history(self, node: bytes) -> list[bytes]:
+        """The CBOR of a node's packets that are kept, the current one first."""
+        with self._environment.reading("numbered") as transaction:
+            entry = transaction.get(node, db=self._nodes)
+            if entry is None:
+                return []
+            current = bytes(transaction.get(entry[: _NUMBER.size]))
+            return [current, *self._older.read(transaction, _ENTRY.unpack(entry)[0])]
 
     def page(self, after: int, most: int) -> tuple[list[bytes], int]:
         """The CBOR of at most so many packets in the order of their numbers, and after which one to read on."""
@@ -100,6 +116,7 @@ class Store:
         number = entry[: _NUMBER.size]
         data = transaction.get(number, db=self._packets)
         transaction.delete(number, db=self._packets)
+        self._older.clear(transaction, [_ENTRY.unpack(entry)[0]])
         return None if data is None else bytes(data)
 
     def _apply(self, transaction: lmdb.Transaction, batch: Batch) -> list[bool]:
@@ -108,11 +125,20 @@ class Store:
             held = {node: _ENTRY.unpack(entry) for node, entry in nodes.getmulti([packet.node for packet, _ in batch])}
             entries: dict[bytes, bytes] = {}
             bodies: dict[bytes, bytes] = {}
+            replaced: dict[int, list[tuple[int, bytes]]] = {}
+            withdrawn: list[int] = []
             taken = []
             for packet, data in batch:
                 number, seq = held.get(packet.node, (unused, -1))
                 newer = packet.seq > seq
                 if newer:
+                    if packet.tombstone:
+                        withdrawn.append(number)
+                        replaced.pop(number, None)
+                    elif self._keeps and seq >= 0:
+                        key = _NUMBER.pack(number)
+                        old = bodies[key] if key in bodies else bytes(transaction.get(key, b"", db=self._packets))
+                        replaced.setdefault(number, []).append((seq, old))
                     unused += number == unused
                     held[packet.node] = number, packet.seq
                     entries[packet.node] = _ENTRY.pack(number, packet.seq)
@@ -120,4 +146,6 @@ class Store:
                 taken.append(newer)
             nodes.putmulti([(node, entries[node]) for node in sorted(entries)])  # neighbours share a page
             packets.putmulti(sorted(bodies.items()))
+            self._older.clear(transaction, withdrawn)
+            self._older.keep(transaction, replaced)
         return taken

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
 from gateway.cli.main import main
+from regional.client import NetworkClient
+from regional.connections import Connections
+from regional.packet import Packet
 from tests.acceptance.federated import ROOT, Federated, situation, write_config, write_slice
 from tests.acceptance.truth import Truth, places
 from tests.ports import free_port
@@ -84,6 +88,26 @@ async def test_ask_for_a_picture_and_for_each_network(kindred: Federated, tmp_pa
     ended = await kindred_command(*asked, "--plot", tmp_path / "answer.gif")
     assert ended.code == 2
     assert ".svg or .png" in ended.err
+
+
+async def test_withdraw_with_a_receipt(kindred: Federated) -> None:
+    """From the network that tests deposit with; the answer for who is not there names him not held."""
+    [held] = [each for each in kindred.config.networks.values() if each.name == "trial"]
+    schema = kindred.config.schemas()["trial.vehicles"]
+    leaving = Packet(
+        "trial.vehicles", schema.space[:8], "trial", b"leaving", 1, 1.0, 1.0,
+        np.zeros(schema.dimension, dtype=np.float32), schema.actions[0], {}
+    )  # fmt: skip
+    async with Connections() as connections:
+        await NetworkClient(connections).deposit(held.endpoint, [leaving], 10.0)
+    ended = await kindred_command("withdraw", "trial", "leaving", "-c", kindred.config.file, "--json")
+    assert ended.code == 0
+    assert len(ended.json["receipt"]) == 64
+    again = await kindred_command("withdraw", "trial", "leaving", "-c", kindred.config.file)
+    assert again.code == 1
+    assert "holds no packet" in again.err
+    unknown = await kindred_command("withdraw", "nowhere", "leaving", "-c", kindred.config.file)
+    assert "nowhere" in unknown.err
 
 
 @pytest.mark.parametrize(("name", "value"), [("recall", 0.9), ("budget", 2)])

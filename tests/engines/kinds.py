@@ -32,6 +32,7 @@ from regional.engines.opening import engine_at
 from regional.engines.writer import Writer
 from regional.packet import node_text
 from regional.partition import Partition
+from tests.engines.certificates import Certificates
 from tests.engines.milvus_server import MilvusServer
 from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers, answering
 
@@ -46,6 +47,7 @@ class Kind(ABC):
 
     name: ClassVar[str]
     compares: ClassVar[bool] = True  # the server itself keeps the highest seq
+    keeps_history: ClassVar[bool] = False  # where `?history=` is asked for
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -67,6 +69,7 @@ class Kind(ABC):
 
 class Embedded(Kind):
     name = "embedded"
+    keeps_history = True
 
     def start(self) -> None:
         self.writer = Writer()
@@ -75,8 +78,8 @@ class Embedded(Kind):
         self.writer.close()
 
     def engine(self, name: str, partition: Partition | None = None, options: str = "") -> Engine:
-        assert not options
-        return EmbeddedEngine(HOME.network, D, self.home / name, self.writer, partition=partition)
+        history = int(options.removeprefix("?history=") or 1)
+        return EmbeddedEngine(HOME.network, D, self.home / name, self.writer, partition=partition, history=history)
 
 
 class Served(Kind):
@@ -89,6 +92,16 @@ class Served(Kind):
     @abstractmethod
     def guarded(cls, home: Path) -> Served:
         """One server that wants the user `kindred` and `password`."""
+
+    @classmethod
+    @abstractmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        """One server that speaks TLS only."""
+
+    @classmethod
+    def small(cls, home: Path) -> Served | None:  # noqa: ARG003
+        """One server with room for a few thousand packets; None for one that cannot say that it is full."""
+        return None
 
     @abstractmethod
     async def meddle(self, name: str, key: str, value: bytes) -> None:
@@ -126,6 +139,7 @@ class Served(Kind):
 
 class Nats(Served):
     name = "nats"
+    keeps_history = True
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -135,6 +149,19 @@ class Nats(Served):
     def guarded(cls, home: Path) -> Served:
         made = cls(home)
         made.servers = NatsServers(home, 1, "authorization { user: kindred, password: right }")
+        return made
+
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        tls = f'tls {{ cert_file: "{files.certificate}", key_file: "{files.key}" }}'
+        made.servers = NatsServers(home, 1, tls)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = NatsServers(home, 1, max_file="1MB")
         return made
 
     async def meddle(self, name: str, key: str, value: bytes) -> None:
@@ -164,6 +191,19 @@ class Etcd(Served):
         made.servers = EtcdServers(home, 1, guarded=True)
         return made
 
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        tls = ("--cert-file", str(files.certificate), "--key-file", str(files.key))
+        made.servers = EtcdServers(home, 1, options=tls, encrypted=True)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = EtcdServers(home, 1, options=("--quota-backend-bytes", str(1 << 20)))
+        return made
+
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         version, bucket, node = key.split("/")
         place = f"kindred/{name}/v{version}/{bucket}/{node.encode().hex()}"
@@ -191,6 +231,19 @@ class RedisKind(Served):
     def guarded(cls, home: Path) -> Served:
         made = cls(home)
         made.servers = RedisServer(home, "user kindred on >right ~* &* +@all\nuser default off\n")
+        return made
+
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        tls = f"tls-cert-file {files.certificate}\ntls-key-file {files.key}\ntls-ca-cert-file {files.ca}\n"
+        made.servers = RedisServer(home, f"{tls}tls-auth-clients no\n", encrypted=True)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        made.servers = RedisServer(home, "maxmemory 3mb\nmaxmemory-policy noeviction\n")
         return made
 
     async def meddle(self, name: str, key: str, value: bytes) -> None:
@@ -224,6 +277,12 @@ class Mqtt(Served):
         made.servers = MqttBroker(home, {"kindred": "right"})
         return made
 
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        made.servers = MqttBroker(home, options=f"certfile {files.certificate}\nkeyfile {files.key}")
+        return made
+
     async def meddle(self, name: str, key: str, value: bytes) -> None:
         version, bucket, node = key.split("/")
         async with aiomqtt.Client("127.0.0.1", self.servers.processes[0].port) as client:
@@ -252,6 +311,22 @@ class Milvus(Served):
     def guarded(cls, home: Path) -> Served:
         made = cls(home)
         made.servers = MilvusServer(home, {"authorizationEnabled: false": "authorizationEnabled: true"}, guarded=True)
+        return made
+
+    @classmethod
+    def encrypted(cls, home: Path, files: Certificates) -> Served:
+        made = cls(home)
+        words = {"tlsMode: 0": "tlsMode: 1", "server.pem": str(files.certificate), "server.key": str(files.key)}
+        made.servers = MilvusServer(home, words, encrypted=True)
+        return made
+
+    @classmethod
+    def small(cls, home: Path) -> Served:
+        made = cls(home)
+        often = {"quotaCenterCollectInterval: 3": "quotaCenterCollectInterval: 1", "syncPeriod: 600": "syncPeriod: 1"}
+        made.servers = MilvusServer(
+            home, {"diskQuota: -1": "diskQuota: 1", "insertBufSize: 16777216": "insertBufSize: 65536", **often}
+        )
         return made
 
     def start_for_all(self) -> None:

@@ -104,10 +104,13 @@ class MilvusServer(Servers):
 
     scheme = "milvus"
 
-    def __init__(self, home: Path, settings: dict[str, str] | None = None, guarded: bool = False) -> None:
+    def __init__(
+        self, home: Path, settings: dict[str, str] | None = None, guarded: bool = False, encrypted: bool = False
+    ) -> None:
         super().__init__(home)
         milvus()
         self._guarded = guarded
+        self._encrypted = encrypted
         template = PACKAGE / "milvus" / "data"
         config = (template / "config.yaml.template").read_text()
         words = {
@@ -145,6 +148,8 @@ class MilvusServer(Servers):
 
     def ready(self) -> bool:
         """Its proxy answers."""
+        if self._encrypted:
+            return "Proxy successfully started" in self.processes[0].said()
         try:
             asked = urllib.request.Request(f"http://{self.hosts}/v1/vector/collections")
             asked.add_header("Authorization", f"Bearer {FIRST}")

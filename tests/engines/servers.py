@@ -37,6 +37,11 @@ class Process:
         return self._process.pid
 
     @property
+    def server(self) -> int:
+        """The process id of the server itself, where it is behind another."""
+        return self.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None
 
@@ -132,14 +137,16 @@ class NatsServers(Servers):
 
     scheme = "nats"
 
-    def __init__(self, home: Path, n: int = 3, options: str = "", jetstream: bool = True) -> None:
+    def __init__(
+        self, home: Path, n: int = 3, options: str = "", jetstream: bool = True, max_file: str = "4GB"
+    ) -> None:
         super().__init__(home)
         program = programs.program("nats-server")
         clients, routes, monitors = some_ports(n), some_ports(n), some_ports(n)
         self.monitors = monitors
         for number in range(n):
             others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-            store = f'jetstream {{ store_dir: "{home}/nats{number}", max_mem: 256MB, max_file: 4GB }}'
+            store = f'jetstream {{ store_dir: "{home}/nats{number}", max_mem: 256MB, max_file: {max_file} }}'
             cluster = f"cluster {{ name: tests, listen: 127.0.0.1:{routes[number]}, routes: [{others}] }}"
             file = home / f"nats{number}.conf"
             file.write_text(
@@ -164,18 +171,23 @@ class EtcdServers(Servers):
 
     scheme = "etcd"
 
-    def __init__(self, home: Path, n: int = 3, guarded: bool = False) -> None:
+    def __init__(
+        self, home: Path, n: int = 3, guarded: bool = False, options: Sequence[str] = (), encrypted: bool = False
+    ) -> None:
         super().__init__(home)
         self._guarded = guarded
+        self._encrypted = encrypted
+        scheme = "https" if encrypted else "http"
         program = programs.program("etcd")
         clients, peers = some_ports(n), some_ports(n)
         cluster = ",".join(f"e{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
         for number in range(n):
-            client, peer = f"http://127.0.0.1:{clients[number]}", f"http://127.0.0.1:{peers[number]}"
+            client, peer = f"{scheme}://127.0.0.1:{clients[number]}", f"http://127.0.0.1:{peers[number]}"
             command = [
                 program, "--name", f"e{number}", "--data-dir", f"{home}/etcd{number}", "--log-outputs", "stderr",
                 "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
                 "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster, "--initial-cluster-state", "new",
+                *options,
             ]  # fmt: skip
             self.processes.append(Process(command, home / f"etcd{number}.log", clients[number]))
 
@@ -190,6 +202,8 @@ class EtcdServers(Servers):
             self._guarded = False
 
     def ready(self) -> bool:
+        if self._encrypted:
+            return super().ready()
         return all(_says(f"http://127.0.0.1:{each.port}/health").get("health") == "true" for each in self.processes)
 
     def leader(self) -> Process:
@@ -206,15 +220,16 @@ class RedisServer(Servers):
 
     scheme = "redis"
 
-    def __init__(self, home: Path, options: str = "") -> None:
+    def __init__(self, home: Path, options: str = "", encrypted: bool = False) -> None:
         super().__init__(home)
         program = programs.program("redis-server")
         (port,) = some_ports(1)
         file = home / "redis.conf"
         file.write_text(options)
         command = [
-            program, str(file), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home), "--appendonly", "yes",
-            "--appendfsync", "always", "--save", "",
+            program, str(file), "--bind", "127.0.0.1", "--port", "0" if encrypted else str(port),
+            "--dir", str(home), "--appendonly", "yes",
+            "--appendfsync", "always", "--save", "", *(["--tls-port", str(port)] if encrypted else []),
         ]  # fmt: skip
         self.processes.append(Process(command, home / "redis.log", port))
 
@@ -224,7 +239,7 @@ class MqttBroker(Servers):
 
     scheme = "mqtt"
 
-    def __init__(self, home: Path, passwords: dict[str, str] | None = None) -> None:
+    def __init__(self, home: Path, passwords: dict[str, str] | None = None, options: str = "", queued: int = 0) -> None:
         super().__init__(home)
         program = programs.program("mosquitto")
         (port,) = some_ports(1)
@@ -238,7 +253,8 @@ class MqttBroker(Servers):
         file = home / "mosquitto.conf"
         file.write_text(
             f"listener {port} 127.0.0.1\n{guard}\npersistence true\npersistence_location {home}/\n"
-            f"autosave_interval 3\nmax_queued_messages 0\nset_tcp_nodelay true\nuser {getuser()}\n"
+            f"autosave_interval 3\nmax_queued_messages {queued}\nset_tcp_nodelay true\nuser {getuser()}\n"
+            f"{options}\n"
         )
         self.processes.append(Process([program, "-c", str(file)], home / "mosquitto.log", port))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import cbor2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from regional.engines.dhtitem import (
     packet_salt,
     read_page,
 )
-from regional.engines.dhttree import MAX_KEYS, Tree
+from regional.engines.dhttree import MAX_KEYS, MIN_KEYS, Tree
 from regional.engines.mirror import Home
 from registry.errors import Corrupt, TooLarge
 from tests.engines.packets import packet
@@ -95,6 +96,18 @@ def test_a_change_alters_one_leaf_and_the_pages_above_it() -> None:
     made = packet(7)
     tree.put(made.node, 2, made.fingerprint.astype(np.float64), made.action or "")
     assert len(tree.commit()) <= 4
+
+
+def test_what_is_left_of_many_stands_in_few_leaves() -> None:
+    tree = Tree(8)
+    for number in range(3_000):
+        made = packet(number)
+        tree.put(made.node, made.seq, made.fingerprint.astype(np.float64), made.action or "")
+    for number in range(2_900):
+        tree.remove(packet(number).node)
+    tree.commit()
+    leaves = [value for _, value in tree.pages() if cbor2.loads(value)[0] == 0]
+    assert len(leaves) <= 100 / MIN_KEYS
 
 
 def test_more_actions_than_a_head_has_room_for() -> None:

@@ -254,3 +254,39 @@ async def test_what_history_there_is_begins_with_the_current_packet(engine: Engi
     assert await engine.history(packet(1).node) == [packet(1, 3).to_cbor()]
     assert engine.limits.history == 1
     assert await engine.history(b"nobody") == []
+
+
+async def test_a_history_is_bounded_and_ends_with_the_node(kind: Kind, name: str) -> None:
+    """The newest of a node, wherever it moved; a withdrawn node's tombstone alone; nothing of what was removed."""
+    if not kind.keeps_history:
+        return  # what the others do is in the test before
+    engine = kind.engine(name, PARTED, "?history=3")
+    await engine.open()
+    assert engine.limits.history == 3
+    places = PARTED.centres
+    moved = [packet(1, seq, fingerprint=places[seq // 3]) for seq in range(1, 8)]
+    assert await engine.put([pair(each) for each in moved[:2]]) == ["accepted", "accepted"]
+    for each in moved[2:]:
+        assert await engine.put([pair(each)]) == ["accepted"]
+    assert await engine.put([pair(moved[3])]) == ["stale"]
+    others = [packet(2, seq) for seq in (1, 2)]
+    for each in others:
+        await engine.put([pair(each)])
+    newest = [each.to_cbor() for each in reversed(moved)]
+    assert (await engine.history(moved[0].node))[:1] == newest[:1]
+    await engine.close()
+    engine = kind.engine(name, None, "?history=3")
+    await engine.open()
+    assert await engine.history(moved[0].node) == newest[:3]
+    assert await engine.history(others[0].node) == [each.to_cbor() for each in reversed(others)]
+    gone = tombstone(1, 8)
+    assert await engine.put([pair(gone)]) == ["accepted"]
+    assert await engine.history(gone.node) == [gone.to_cbor()]
+    assert await engine.put([pair(packet(1, 9)), pair(packet(1, 10))]) == ["accepted", "accepted"]
+    assert (await engine.history(gone.node))[0] == packet(1, 10).to_cbor()
+    assert not {*newest} & {*await engine.history(gone.node)}
+    assert await engine.remove([(others[0].node, 2)]) == [True]
+    assert await engine.history(others[0].node) == []
+    assert await engine.history(b"nobody") == []
+    assert engine.count == 1
+    await engine.close()

@@ -198,3 +198,15 @@ def test_why_there_is_no_adjusted_estimate_is_told() -> None:
     few = People(30, 10)
     assert synthesis(few.nearest(15), few.whole())["yield"]["adjustment"]["note"] == FEW_IN_TABLES
     assert synthesis(near, people.whole())["yield"]["adjustment"]["note"] is None
+
+
+def test_the_farther_a_line_leads_the_less_it_is_sure() -> None:
+    people = People(300, 11)
+    near, whole = people.nearest(50), people.whole()
+    widths = []
+    for u in (2.0, 20.0, 40.0):
+        moved = synthesis(near, whole, np.array([u, -1.0, 0.0]))["yield"]["actions"]["a"]["adjusted"]
+        widths.append(moved["high"] - moved["low"])
+    assert widths[0] < 1.5
+    assert widths[1] > 3 * widths[0]
+    assert widths[2] > 1.7 * widths[1]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.keeping import EngineSection
 from regional.engines.address import EngineAddress, secret
 from registry.errors import ConfigError
 
@@ -60,3 +61,18 @@ def test_secrets_are_in_files_or_the_environment(tmp_path: Path, monkeypatch):
 def test_a_password_is_not_shown():
     address = EngineAddress("nats", (("h", 1),), "x", password="sesame")  # noqa: S106
     assert "sesame" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("at", "history", "told"),
+    [("nats://h/x", 5, "nats://h/x?history=5"), ("nats://h/x?replicas=1", 2, "nats://h/x?replicas=1&history=2")],
+)
+def test_a_history_is_asked_of_the_engine_that_keeps_it(at, history, told):
+    assert EngineSection(at=at).with_history(history).at == told
+    assert EngineSection(at="embedded").with_history(history).at == "embedded"
+    for refused in ("redis://h/x", "etcd://h/x", "mqtt://h/x", "milvus://h/x"):
+        assert EngineSection(at=refused).with_history(1).at == refused
+        with pytest.raises(ConfigError, match="keeps the current packet alone"):
+            EngineSection(at=refused).with_history(history)
+    with pytest.raises(ConfigError, match="name it once"):
+        EngineSection(at="nats://h/x?history=3").with_history(history)
