@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from gateway.answer import Answer, Asked, WalkReport
+from gateway.account import listed, warned
+from gateway.answer import Answer, WalkReport
 from gateway.arrivals import Arrivals
 from gateway.asking import Asking
 from gateway.balance import balance
 from gateway.cache import Kept
-from gateway.candidates import Candidates
 from gateway.cell import Cell
 from gateway.certificate import Certificate, Relied, certify
 from gateway.deadline import Deadline
@@ -38,19 +37,6 @@ from regional.atom import step_of
 from registry.cell import Naming
 from registry.clock import Clock
 from registry.errors import LookupFailed
-
-WARNINGS = {
-    "incomplete": "Networks that could hold nearer neighbours did not answer in time; see certificate.missing.",
-    "left-out": "The mode stopped before the neighbours were proved complete; see expected_recall.",
-    "nobody-covers": "No network covers this domain yet.",
-    "stale": "The registry does not answer: the walk used what it said before, beyond its time to live.",
-    "age-unknown": "The registry's records came through a cache that is not ours, unsigned: their age is not known.",
-    "apart": "What was read of the registry may be of times further apart than it keeps what it replaces.",
-    "lapsed": "The lease of a network that was asked is over: its coverage may be out of date.",
-    "outside": "A registry that runs a part of the domain serves more than its parent has published of it: what lies "
-    "beyond is not covered, and was not relied upon.",
-    "ties": "More packets lie at exactly the K-th distance than were returned; the order among equals is fixed.",
-}
 
 LEAST_HEARD = 5  # networks: fewer have no median that withstands two liars, and no prediction
 CELLS_AT_ONCE = 8  # opened in one go to find them
@@ -261,7 +247,7 @@ class Journey:
             show_neighbours=asking.question.neighbours,
             tied_at_k=self._merge.tied_at_k(),
             certificate=certificate,
-            networks=self._networks(standing, outcomes, neighbours),
+            networks=listed(standing, outcomes, neighbours, self._merge.radius(), self.promise, asking.question.mode),
             walk=WalkReport(self.tree.apex.generation, self._walk.cells_opened, lookups, len(self._walk.networks)),
             synthesis=synthesise(
                 columns,
@@ -275,6 +261,16 @@ class Journey:
             ),
             balance=balance(columns, actions, asking.schema.features, asking.schema.bandwidth_floor),
             warnings=[*self._warnings(certificate), *cautions(columns, actions, asking.schema.study)],
+        )
+
+    def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
+        return warned(
+            certificate,
+            self._asking.question.mode,
+            covered=bool(self.tree.apex.generation),
+            lapsed=bool(self._walk.lapsed & self._plan.asked),
+            outside=bool(self._walk.outside),
+            tied=bool(self._merge.tied_at_k()),
         )
 
     def _parentage(self) -> Parentage | None:
@@ -388,46 +384,3 @@ class Journey:
             for each in sorted(self._answered.values(), key=lambda each: each.network)
             if each.serial
         ]
-
-    def _networks(self, standing: Standing, outcomes: Mapping[str, Outcome], neighbours: Candidates) -> list[Asked]:
-        contributed: Counter[str] = Counter()
-        for name, size in zip(neighbours.senders(), neighbours.sizes().tolist(), strict=True):
-            contributed[name] += size
-        radius = self._merge.radius()
-        listed = []
-        for row, name in enumerate(standing.names):
-            outcome = outcomes.get(name)
-            if outcome is None:
-                near = ((standing.lower[row] <= radius) & (standing.counts[row] > 0)).any()
-                bound = float(standing.lower[row].min())
-                reason = f"nothing of it is nearer than {bound:.4g}"
-                if near:
-                    expected = float(self.promise[row].sum())
-                    stop = (
-                        "the deadline came first" if self._asking.question.mode == "exact" else "the mode left it out"
-                    )
-                    reason = f"{stop}; about {expected:.2g} of the neighbours are expected there"
-                outcome = Outcome(Disposition.SKIPPED, reason)
-            listed.append(Asked(name, outcome, contributed[name]))
-        return sorted(listed, key=lambda each: (-each.contributed, each.outcome.ms is None, each.name))
-
-    def _warnings(self, certificate: Certificate) -> list[dict[str, str]]:
-        codes = []
-        if certificate.missing:
-            by_mode = all(each.disposition in ("unasked", "unopened") for each in certificate.missing)
-            codes.append("left-out" if by_mode and self._asking.question.mode != "exact" else "incomplete")
-        if certificate.stale:
-            codes.append("stale")
-        if not certificate.as_of:
-            codes.append("age-unknown")
-        if certificate.apart:
-            codes.append("apart")
-        if not self.tree.apex.generation:
-            codes.append("nobody-covers")
-        if self._walk.lapsed & self._plan.asked:
-            codes.append("lapsed")
-        if self._walk.outside:
-            codes.append("outside")
-        if self._merge.tied_at_k():
-            codes.append("ties")
-        return [{"code": code, "text": WARNINGS[code]} for code in codes]
