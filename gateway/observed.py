@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class Observed:
     @classmethod
     def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
         """Read `outcome` out of each neighbour's."""
-        raws = [row.get(outcome.name) for row in neighbours.outcomes]
+        raws = _values(outcome.name, neighbours.outcomes)
         several = not _SEVERAL.isdisjoint(map(type, raws))
         grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures | Lives)] if several else []
         single = cls._of_single(outcome, raws, neighbours)
@@ -106,6 +107,14 @@ class Observed:
                 weight[i], n_eff[i] = raw.weight, raw.weight**2 / raw.weight2
                 unknown[i], usable[i] = size[i] - raw.n, True
         return Observed(value, variance, known, events, weight, n_eff, unknown, usable, self.entry)
+
+
+def _values(name: str, rows: Sequence[Mapping[str, OutcomeValue]]) -> list[OutcomeValue]:
+    """(n,) None where it is not told."""
+    try:
+        return list(map(itemgetter(name), rows))  # the usual case, in one go
+    except KeyError:
+        return [row.get(name) for row in rows]
 
 
 def _numbers(raws: Sequence[object]) -> Vector:

@@ -17,7 +17,9 @@ PURE = (
     "gateway/path.py", "gateway/resolution.py", "gateway/plan.py", "gateway/expectation.py", "gateway/merge.py",
     "gateway/certificate.py", "gateway/age.py", "gateway/synthesis.py", "gateway/kernel.py",
     "gateway/kaplan_meier.py", "gateway/balance.py", "gateway/corroboration.py", "gateway/random_effects.py",
-    "gateway/candidates.py", "regional/cohort.py",
+    "gateway/candidates.py", "gateway/account.py", "gateway/cell.py", "gateway/doors.py", "gateway/outlook.py",
+    "gateway/adjustment.py", "gateway/contrast.py", "gateway/whole.py", "gateway/ridge.py", "gateway/parentage.py",
+    "regional/cohort.py", "regional/moments.py", "regional/lifetable.py",
     "regional/atom.py", "regional/grouping.py", "regional/release.py", "regional/page.py", "regional/epoch.py",
 )  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "socket", "time", "selectors", "threading", "lmdb"}
