@@ -51,7 +51,7 @@ OF_NETWORKS = frozenset(
 # and a part of the mixed federation.
 SERVED = (
     ("nats", "network", True), ("mqtt", "network", True), ("etcd", "network", True), ("redis", "network", True),
-    ("nats", "engine", True), ("mqtt", "engine", True), ("redis", "engine", False),
+    ("milvus", "network", True), ("nats", "engine", True), ("mqtt", "engine", True), ("redis", "engine", False),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from examples.ways import SERVED, Asked, Gone, Pool, Way, apart, deposit, federation_yaml, go, name_of, questions, ways
 from tests.acceptance.federated import Federated, federated
+from tests.engines.milvus_server import MilvusServer
 from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers, some_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -26,6 +27,7 @@ SERVERS: dict[str, Callable[[Path], Servers]] = {
     "mqtt": MqttBroker,
     "etcd": lambda home: EtcdServers(home, 1),
     "redis": RedisServer,
+    "milvus": MilvusServer,
 }
 WAYS = ["one", "shards", "regions", *(name_of(scheme, serve) for scheme, serve, alone in SERVED if alone), "mixed"]
 
