@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from registry.errors import ConfigError
 
@@ -37,25 +37,28 @@ class EngineAddress:
     def parse(cls, url: str, network: str) -> EngineAddress:
         """Read an address; without a name, the network's own. Raises ConfigError that says what would be right."""
         right = "wanted one like nats://127.0.0.1:4222/NAME"
-        parts = urlsplit(url)
-        if parts.scheme not in PORTS:
-            raise ConfigError(f"engine {url!r:.100}: no engine {parts.scheme!r:.20}; there are embedded, {_SCHEMES}")
-        if "@" in parts.netloc:
+        # Not urlsplit: several hosts, some in brackets, are no URL to it (Python 3.11.4 and Debian's 3.11.2).
+        head, _, query = url.partition("?")
+        scheme, _, place = head.partition("://") if "://" in head else ("", "", head)
+        hosts, _, path = place.partition("/")
+        if scheme not in PORTS:
+            raise ConfigError(f"engine {url!r:.100}: no engine {scheme!r:.20}; there are embedded, {_SCHEMES}")
+        if "@" in hosts:
             raise ConfigError("engine: credentials stand beside the address, as user and password, not in it")
         servers = []
-        for text in parts.netloc.split(","):
+        for text in hosts.split(","):
             match = _HOST.fullmatch(text)
-            port = int(match["port"] or PORTS[parts.scheme]) if match else 0
+            port = int(match["port"] or PORTS[scheme]) if match else 0
             if match is None or not 0 < port < 1 << 16:
                 raise ConfigError(f"engine {url!r:.100}: {text!r:.60} is not host:port; {right}")
             servers.append((match["host"].strip("[]"), port))
-        name = parts.path.removeprefix("/") or network
+        name = path or network
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"engine {url!r:.100}: the name {name!r:.70} has to be 1 to 64 letters, digits and hyphens: other "
                 "signs part names from each other on some server"
             )
-        return cls(parts.scheme, tuple(servers), name, dict(parse_qsl(parts.query, keep_blank_values=True)))
+        return cls(scheme, tuple(servers), name, dict(parse_qsl(query, keep_blank_values=True)))
 
     @property
     def at(self) -> str:
