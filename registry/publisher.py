@@ -212,10 +212,18 @@ class Publisher:
                 raise Unavailable(f"serial {serial} of {network} is kept, but not published yet: {shelf.failure}")
 
     async def run(self) -> None:
-        """Publish what becomes due, until cancelled."""
+        """Publish what becomes due, until cancelled; a publication under way is ended first.
+
+        One whose serial is taken and whose history is not written would cost a new generation at the next start.
+        """
         while True:
             self._woken.clear()
-            wait_s = await self.tick()
+            publishing = asyncio.create_task(self.tick())
+            try:
+                wait_s = await asyncio.shield(publishing)
+            except asyncio.CancelledError:
+                await asyncio.wait([publishing])
+                raise
             try:
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()

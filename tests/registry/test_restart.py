@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sample_members import ORIGIN, Registry, coverage, open_registry, region, sc
 
 from registry.cell import Naming
 from registry.clock import ManualClock, SystemClock
+from registry.journal import Journal
 from registry.living import LEAVING
 from registry.record import decode_cell
 from registry.region import Region
@@ -123,6 +125,43 @@ async def test_steps_from_before_a_restart_lead_to_after_it(tmp_path: Path) -> N
     after = {(owner, r.rtype, *pair) for owner, r in crash_zone(registry).rrsets() for pair in r.rdatas()}
     assert {each for each in held if each[1] != 6} == {each for each in after if each[1] != 6}
     assert sum(len(step.removed) + len(step.added) for step in steps) < 60, "nothing but what changed"
+    end(registry)
+
+
+async def test_a_registry_stopped_while_it_publishes_goes_on_with_its_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SystemClock()
+    registry = open_registry(tmp_path, clock)
+    registry.enrolment.cover("north", signed("north", 1, clock.now(), lease_s=9999.0))
+    await publish(registry)
+    number = registry.publisher.state("crash.vehicles").generation
+    registry.enrolment.cover("north", signed("north", 2, clock.now(), amount=6, lease_s=9999.0))
+    begun, kept, may_end = asyncio.Event(), asyncio.Event(), threading.Event()
+    loop, next_serial = asyncio.get_running_loop(), Journal.next_serial
+
+    def slowly(journal: Journal, now: int) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        assert may_end.wait(20)
+        serial = next_serial(journal, now)
+        loop.call_soon_threadsafe(kept.set)
+        return serial
+
+    with monkeypatch.context() as slow:
+        slow.setattr(Journal, "next_serial", slowly)
+        running = asyncio.create_task(registry.publisher.run())
+        await begun.wait()
+        running.cancel()
+        await asyncio.sleep(0)  # it is told, and may not end yet
+        may_end.set()
+        await asyncio.wait([running])
+        await kept.wait()
+    assert running.cancelled()
+    end(registry)
+    registry = open_registry(tmp_path, clock)
+    await publish(registry)
+    assert registry.publisher.state("crash.vehicles").generation == number
+    assert names(shown(registry, "north")) == {f"r{i}" for i in range(6)}
     end(registry)
 
 
