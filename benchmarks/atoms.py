@@ -1,4 +1,4 @@
-"""What atoms cost: skill lost against packets, persons in no atom, octets per answer; and what attackers get.
+"""What atoms cost: skill lost against packets, persons in no atom, octets per answer.
 
 Skill: of a person left out, the outcome is told by the kernel-weighted mean of the K nearest with the same action among
 the others, kept by the networks of federation.yaml; 1 - squared error over that of the action's mean. Once from
@@ -29,7 +29,6 @@ from regional.packet import Packet
 from regional.release import Mark, Person, Rules, State, advance
 from regional.table import Row, read_rows
 from registry.schema import MIN_AGGREGATED, Schema
-from tests.regional.attacks import Careful, alone, arrival, auc, conditional_auc, withdrawal
 
 ISSUE: Final = 6
 # Domain, outcome, persons in an atom at least.
@@ -44,7 +43,6 @@ SETS: Final = (
 )
 FOLDS: Final = 4
 TESTED: Final = 600  # persons of each fold
-SEQUENCES: Final = 2000
 LATE: Final = 4e9  # every horizon has passed
 BATCHES: Final = 40  # in which the second half arrives
 
@@ -73,7 +71,7 @@ class Told:
 
 
 def run(report: Report) -> None:
-    """Figures 3, 4 and a part of 6."""
+    """Figure 3 and a part of 6."""
     config = FederationConfig.from_yaml(ROOT / "federation.yaml")
     for domain, outcome, least in SETS:
         _skill(report, config, domain, outcome, least)
@@ -81,15 +79,6 @@ def run(report: Report) -> None:
         _left(report, config, domain, least)
     _arrivals(report, config)
     asyncio.run(_octets(report))
-    for name, game in (("withdrawn", withdrawal), ("arriving", arrival)):
-        played = [each for seed in range(SEQUENCES) if (each := game(seed, Careful())) is not None]
-        gained = conditional_auc(played)
-        said = f"attacker's AUC of the outcome of one {name}, by what changes between epochs, {len(played)} sequences"
-        report.add(Figure(ISSUE, "4", said, gained, "", bar="<= 0.55", holds=gained <= 0.55))
-        single = auc(np.array([alone(each) for each in played]), np.array([each.died for each in played]))
-        report.add(
-            Figure(ISSUE, "4", "the same from that one sum over 11 with him in it, the risk being known", single, "")
-        )
 
 
 def _rows(config: FederationConfig, domain: str) -> tuple[Schema, list[Row]]:

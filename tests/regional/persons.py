@@ -76,13 +76,20 @@ class Ward:
         self.state = State()
         self.spent = Published()
         self.packets: dict[int, Packet] = {}
+        self._persons: dict[int, Person] = {}
 
     def put(self, *numbers: int, **members: object) -> None:
         for number in numbers:
             self.packets[number] = packet(number, **members)  # type: ignore[arg-type]
 
     def persons(self) -> list[Person]:
-        return [Person.of(each, self.rules.secret) for each in self.packets.values()]
+        """Made anew only of packets that are new: it is what a long game would spend most of its time on."""
+        self._persons = {number: self._person(number, each) for number, each in self.packets.items()}
+        return list(self._persons.values())
+
+    def _person(self, number: int, of: Packet) -> Person:
+        known = self._persons.get(number)
+        return known if known is not None and known.packet is of else Person.of(of, self.rules.secret)
 
     def publish(self, now: float = LATE) -> Step | None:
         """The next epoch, if there is to be one."""
