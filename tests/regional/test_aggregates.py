@@ -178,6 +178,9 @@ class Weights:
         assert atom.size == len(members)
         return orjson.dumps([atom.action, len(members), sum(member.time for member in members)])
 
+    def bound(self, atoms: Sequence[tuple[Atom, bytes]]) -> dict[int, bytes]:  # noqa: ARG002
+        return {}
+
     def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
         return orjson.dumps([orjson.loads(part) for _, part in atoms]) if atoms else None
 
