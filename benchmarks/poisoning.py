@@ -126,6 +126,10 @@ def _tell(report: Report, case: Case, liars: int, honest: Sequence[Views]) -> No
             report.add(Figure(ISSUE, "5", f"{what}: {name}, {told}", share, "%", "pooled", ratio, bar, holds))
 
     tell("robust mean moved", moved["robust mean"], barred=liars == 1)
+    # Of k independent estimates with one variance, the mean and the mean of those left differ by this much.
+    lost = float(np.median([view.error for view in honest])) * (1 / (NETWORKS - liars) - 1 / NETWORKS) ** 0.5
+    name = f"{what}: what sampling K nodes each makes the mean of the others differ, root mean square"
+    report.add(Figure(ISSUE, "5", name, 100 * lost / span, "%"))
     tell("robust mean, had they been left out", known)
     tell("median moved", moved["median"])
     told_so = 100 * float(np.mean(flagged))
@@ -136,11 +140,12 @@ def _tell(report: Report, case: Case, liars: int, honest: Sequence[Views]) -> No
 @dataclass(frozen=True, slots=True)
 class Views:
     """The pooled difference, None where there are too few; the robust mean and the median, none where nobody can tell;
-    and whether disagreement is told.
+    the median standard error of the networks; and whether disagreement is told.
     """
 
     pooled: float | None
     views: dict[str, float]
+    error: float
     disagree: bool
 
 
@@ -152,9 +157,10 @@ def _views(case: Case, held: Sequence[Held], question: Float64s) -> Views:
     pooled = differences[0]["estimate"] if differences else None
     told: Any = corroborate(together(own), case.outcome, case.pair, case.floor)
     if not told or told[0]["robust"] is None:
-        return Views(pooled, {}, disagree=bool(told) and DISAGREE in told[0]["flags"])
+        return Views(pooled, {}, np.nan, disagree=bool(told) and DISAGREE in told[0]["flags"])
     views = {"robust mean": told[0]["robust"]["estimate"], "median": told[0]["median"]["estimate"]}
-    return Views(pooled, views, DISAGREE in told[0]["flags"])
+    error = float(np.median([each["se"] for each in told[0]["networks"]]))
+    return Views(pooled, views, error, DISAGREE in told[0]["flags"])
 
 
 def _nearest(case: Case, network: str, held: Held, question: Float64s) -> Neighbours:
