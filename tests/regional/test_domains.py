@@ -94,9 +94,10 @@ def test_a_node_is_what_it_should_be() -> None:
         assert len({row.node for row in rows}) == len(rows)
 
 
-def test_medicine_says_loudly_what_a_real_deployment_would_do() -> None:
-    assert (domain("icu")[0].release, domain("icu")[0].min_cohort) == ("aggregates", 11)
-    assert "NOT A MEDICAL DEVICE" in domain("icu")[0].notice
+@pytest.mark.parametrize("name", ["icu", "smoking"])
+def test_medicine_does_what_a_real_deployment_would_do(name: str) -> None:
+    assert (domain(name)[0].release, domain(name)[0].min_cohort) == ("aggregates", 11)
+    assert "NOT A MEDICAL DEVICE" in domain(name)[0].notice
 
 
 def test_the_networks_of_the_example_partition_their_files() -> None:
