@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -18,6 +19,7 @@ from regional.engines.natsclient import Connection
 from registry.errors import Unavailable
 
 BEATS: Final = 3  # signs of life that are missed in SILENCE_S
+STEP: Final = 256  # messages heard at a time; more would hold up the event loop
 
 
 class Message(NamedTuple):
@@ -47,9 +49,9 @@ async def consumed(
     begin: makes the consumer. start: from which revision on, for the policy BY_START_SEQUENCE. Raises Unavailable where
     a message was left out, where the connection is lost, and where nothing is heard for SILENCE_S.
     """
-    client = connection.client
+    client, partings = connection.client, connection.partings
     inbox = client.new_inbox()
-    waiting: list[Msg] = []
+    waiting: deque[Msg] = deque()
     stirred = asyncio.Event()
 
     async def receive(message: Msg) -> None:
@@ -75,14 +77,13 @@ async def consumed(
         pending, count = (await begin(config)).num_pending or 0, 0
         yield Heard([], pending)
         while True:
-            if not await _stirs(stirred):
+            if not waiting and not await _stirs(stirred):
                 raise Unavailable(f"silent for {SILENCE_S:g} s")
-            if connection.parted:
+            if connection.partings != partings:
                 raise Unavailable("the connection is lost")
             stirred.clear()
-            some, waiting[:] = waiting[:], []
             messages = []
-            for message in some:
+            for message in [waiting.popleft() for _ in range(min(STEP, len(waiting)))]:
                 if message.headers and message.headers.get("Status"):
                     await _attend(client, message, count)
                     continue
@@ -95,6 +96,7 @@ async def consumed(
                 messages.append(Message(message.subject, place.sequence.stream, None if away else message.data))
             if messages:
                 yield Heard(messages, pending)
+            await asyncio.sleep(0)  # others' turn, however much there is to hear
     finally:
         connection.listening.discard(stirred)
         if not client.is_closed:
