@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -43,13 +43,16 @@ async def consumed(
     pattern: str,
     policy: DeliverPolicy,
     start: int = 0,
+    beside: Sequence[Connection] = (),
 ) -> AsyncGenerator[Heard, None]:
     """Messages that match, in order: those there are, then new ones as they come.
 
     begin: makes the consumer. start: from which revision on, for the policy BY_START_SEQUENCE. Raises Unavailable where
-    a message was left out, where the connection is lost, and where nothing is heard for SILENCE_S.
+    a message was left out, where the connection, or one of those `beside` it, is lost, and where nothing is heard for
+    SILENCE_S.
     """
-    client, partings = connection.client, connection.partings
+    client, needed = connection.client, [connection, *beside]
+    partings = [each.partings for each in needed]
     inbox = client.new_inbox()
     waiting: deque[Msg] = deque()
     stirred = asyncio.Event()
@@ -59,7 +62,8 @@ async def consumed(
         stirred.set()
 
     subscription = await client.subscribe(inbox, cb=receive)
-    connection.listening.add(stirred)
+    for each in needed:
+        each.listening.add(stirred)
     try:
         config = ConsumerConfig(
             deliver_subject=inbox,
@@ -79,7 +83,7 @@ async def consumed(
         while True:
             if not waiting and not await _stirs(stirred):
                 raise Unavailable(f"silent for {SILENCE_S:g} s")
-            if connection.partings != partings:
+            if [each.partings for each in needed] != partings or any(each.parted for each in beside):
                 raise Unavailable("the connection is lost")
             stirred.clear()
             messages = []
@@ -98,7 +102,8 @@ async def consumed(
                 yield Heard(messages, pending)
             await asyncio.sleep(0)  # others' turn, however much there is to hear
     finally:
-        connection.listening.discard(stirred)
+        for each in needed:
+            each.listening.discard(stirred)
         if not client.is_closed:
             with suppress(Error, OSError):
                 await subscription.unsubscribe()

@@ -151,15 +151,15 @@ def _compute(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def watched() -> tuple[Connection, Silent, AsyncGenerator[Heard, None]]:
-    """A connection, the client behind it, and a watch over it."""
+def watched(*beside: Connection) -> tuple[Connection, Silent, AsyncGenerator[Heard, None]]:
+    """A connection, the client behind it, and a watch over it that needs those beside it."""
     connection, client = Connection(), Silent()
     connection.client = client  # type: ignore[assignment]
 
     async def begin(_: object) -> Any:
         return SimpleNamespace(num_pending=0)
 
-    return connection, client, consumed(connection, begin, "s", DeliverPolicy.ALL)
+    return connection, client, consumed(connection, begin, "s", DeliverPolicy.ALL, beside=beside)
 
 
 def message(number: int) -> Any:
@@ -187,13 +187,16 @@ async def test_a_loop_that_was_busy_has_missed_nothing(monkeypatch: pytest.Monke
             await anext(watch)
 
 
-async def test_a_connection_that_was_lost_and_is_back_is_lost() -> None:
-    """The server may have begun to count anew, or have told nobody what it told meanwhile."""
-    connection, _, heard = watched()
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_connection_that_was_lost_and_is_back_is_lost(which: int) -> None:
+    """The server may have begun to count anew; and what does not come back by itself is joined when a watch begins."""
+    other = Connection()
+    connection, _, heard = watched(other)
+    lost = (connection, other)[which]
     async with aclosing(heard) as watch:
         assert (await anext(watch)).pending == 0
-        await connection.left()
-        await connection.joined()
+        await lost.left()
+        await lost.joined()
         with pytest.raises(Unavailable, match="the connection is lost"):
             await anext(watch)
 
