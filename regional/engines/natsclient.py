@@ -14,15 +14,20 @@ from nats.errors import Error
 from regional.engines.address import EngineAddress
 from registry.errors import KindredError, NotGranted, Unavailable
 
+PING_S: Final = 2
 _CONNECT_S: Final = 3.0
 
 
 class Connection:
-    """A client. parted: whether it has no server now; listening: who is stirred when that comes about."""
+    """A client. parted: whether it has no server now; partings: how often it has lost one by now.
+
+    listening: who is stirred when it loses one.
+    """
 
     def __init__(self) -> None:
         self.client = Client()
         self.parted = False
+        self.partings = 0
         self.listening: set[asyncio.Event] = set()
 
     async def close(self) -> None:
@@ -41,12 +46,13 @@ class Connection:
 
     def _part(self) -> None:
         self.parted = True
+        self.partings += 1
         for stirred in self.listening:
             stirred.set()
 
 
-async def connected(address: EngineAddress, faithful: bool = False) -> Connection:
-    """A connection to the servers of `address`.
+async def connected(address: EngineAddress, faithful: bool = False, ping_s: int = PING_S) -> Connection:
+    """A connection to the servers of `address`; one that answers no ping for three times `ping_s` is lost.
 
     faithful: to no other servers, whatever they name; it then stays parted. Raises Unavailable or NotGranted.
     """
@@ -54,13 +60,13 @@ async def connected(address: EngineAddress, faithful: bool = False) -> Connectio
     refusal: KindredError | None = None
     for some in [[server] for server in servers] if faithful else [servers]:
         try:
-            return await _connect(address, some, reconnect=not faithful)
+            return await _connect(address, some, not faithful, ping_s)
         except Unavailable as error:
             refusal = error
     raise refusal or Unavailable(f"{address.where} names no server")
 
 
-async def _connect(address: EngineAddress, servers: Sequence[str], reconnect: bool) -> Connection:
+async def _connect(address: EngineAddress, servers: Sequence[str], reconnect: bool, ping_s: int) -> Connection:
     made = Connection()
     client = made.client
     failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
@@ -85,7 +91,7 @@ async def _connect(address: EngineAddress, servers: Sequence[str], reconnect: bo
             connect_timeout=2,
             reconnect_time_wait=1,
             max_reconnect_attempts=-1,
-            ping_interval=2,
+            ping_interval=ping_s,
             max_outstanding_pings=2,
         )
     )

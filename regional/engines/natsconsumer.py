@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ from regional.engines.natsclient import Connection
 from registry.errors import Unavailable
 
 BEATS: Final = 3  # signs of life that are missed in SILENCE_S
+STEP: Final = 256  # messages heard at a time; more would hold up the event loop
 
 
 class Message(NamedTuple):
@@ -41,15 +43,18 @@ async def consumed(
     pattern: str,
     policy: DeliverPolicy,
     start: int = 0,
+    beside: Sequence[Connection] = (),
 ) -> AsyncGenerator[Heard, None]:
     """Messages that match, in order: those there are, then new ones as they come.
 
     begin: makes the consumer. start: from which revision on, for the policy BY_START_SEQUENCE. Raises Unavailable where
-    a message was left out, where the connection is lost, and where nothing is heard for SILENCE_S.
+    a message was left out, where the connection, or one of those `beside` it, is lost, and where nothing is heard for
+    SILENCE_S.
     """
-    client = connection.client
+    client, needed = connection.client, [connection, *beside]
+    partings = [each.partings for each in needed]
     inbox = client.new_inbox()
-    waiting: list[Msg] = []
+    waiting: deque[Msg] = deque()
     stirred = asyncio.Event()
 
     async def receive(message: Msg) -> None:
@@ -57,7 +62,8 @@ async def consumed(
         stirred.set()
 
     subscription = await client.subscribe(inbox, cb=receive)
-    connection.listening.add(stirred)
+    for each in needed:
+        each.listening.add(stirred)
     try:
         config = ConsumerConfig(
             deliver_subject=inbox,
@@ -75,14 +81,13 @@ async def consumed(
         pending, count = (await begin(config)).num_pending or 0, 0
         yield Heard([], pending)
         while True:
-            if not await _stirs(stirred):
+            if not waiting and not await _stirs(stirred):
                 raise Unavailable(f"silent for {SILENCE_S:g} s")
-            if connection.parted:
+            if [each.partings for each in needed] != partings or any(each.parted for each in beside):
                 raise Unavailable("the connection is lost")
             stirred.clear()
-            some, waiting[:] = waiting[:], []
             messages = []
-            for message in some:
+            for message in [waiting.popleft() for _ in range(min(STEP, len(waiting)))]:
                 if message.headers and message.headers.get("Status"):
                     await _attend(client, message, count)
                     continue
@@ -95,8 +100,10 @@ async def consumed(
                 messages.append(Message(message.subject, place.sequence.stream, None if away else message.data))
             if messages:
                 yield Heard(messages, pending)
+            await asyncio.sleep(0)  # others' turn, however much there is to hear
     finally:
-        connection.listening.discard(stirred)
+        for each in needed:
+            each.listening.discard(stirred)
         if not client.is_closed:
             with suppress(Error, OSError):
                 await subscription.unsubscribe()

@@ -20,6 +20,7 @@ from regional.engines.natsconsumer import Heard, Message, consumed
 from registry.errors import ConfigError, KindredError, StorageFull, Unavailable
 
 LEAST: Final = (2, 9)  # version of the server
+_FOLLOWING_PING_S: Final = 60  # a pong may stand behind all that is read; signs of life are what counts there
 _REPLY_S: Final = 2.0
 _PAUSE_S: Final = 0.1  # between attempts
 _CONFLICT: Final = frozenset({10071, 10164})  # wrong last sequence
@@ -154,11 +155,15 @@ class NatsLink:
                 yield each
 
     async def follow(self, pattern: str, policy: DeliverPolicy, start: int = 0) -> AsyncGenerator[Heard, None]:
-        """The same, over a connection of its own, where nothing else that is read stands before its signs of life."""
-        connection = await connected(self._address, faithful=self._reading)
+        """The same, over a connection of its own, where nothing else that is read stands before its signs of life.
+
+        It ends, too, where the other connection does not come back by itself: who follows anew joins that again.
+        """
+        beside = [self._opened()] if self._reading else []
+        connection = await connected(self._address, self._reading, _FOLLOWING_PING_S)
         self._following.add(connection)
         try:
-            async with aclosing(consumed(connection, self._begun(connection), pattern, policy, start)) as heard:
+            async with aclosing(consumed(connection, self._begun(connection), pattern, policy, start, beside)) as heard:
                 async for each in heard:
                     yield each
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from nats.js.api import DeliverPolicy
 from regional.engines import natsconsumer
 from regional.engines.address import EngineAddress
 from regional.engines.natsclient import Connection
-from regional.engines.natsconsumer import consumed
+from regional.engines.natsconsumer import STEP, Heard, consumed
 from regional.engines.opening import engine_at
 from registry.errors import Unavailable
 from tests.acceptance.federated import until
@@ -151,28 +151,62 @@ def _compute(seconds: float) -> None:
     time.sleep(seconds)
 
 
-async def test_a_loop_that_was_busy_has_missed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came while something else kept the loop counts, however long that was; real silence is an end."""
-    monkeypatch.setattr(natsconsumer, "SILENCE_S", 0.3)
-    connection = Connection()
-    connection.client = client = Silent()  # type: ignore[assignment]
+def watched(*beside: Connection) -> tuple[Connection, Silent, AsyncGenerator[Heard, None]]:
+    """A connection, the client behind it, and a watch over it that needs those beside it."""
+    connection, client = Connection(), Silent()
+    connection.client = client  # type: ignore[assignment]
 
     async def begin(_: object) -> Any:
         return SimpleNamespace(num_pending=0)
 
-    place = SimpleNamespace(sequence=SimpleNamespace(consumer=1, stream=7), num_pending=0)
-    message = SimpleNamespace(headers=None, metadata=place, subject="s", data=b"x", reply="")
+    return connection, client, consumed(connection, begin, "s", DeliverPolicy.ALL, beside=beside)
+
+
+def message(number: int) -> Any:
+    place = SimpleNamespace(sequence=SimpleNamespace(consumer=number, stream=number + 6), num_pending=0)
+    return SimpleNamespace(headers=None, metadata=place, subject="s", data=b"x", reply="")
+
+
+async def test_a_loop_that_was_busy_has_missed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came while something else kept the loop counts, however long that was; real silence is an end."""
+    monkeypatch.setattr(natsconsumer, "SILENCE_S", 0.3)
+    _, client, heard = watched()
 
     async def busy() -> None:
         _compute(0.4)
         for _ in range(10):  # from the socket to who waits, it takes some turns of the loop
             await asyncio.sleep(0)
-        await client.receive(message)
+        await client.receive(message(1))
 
-    async with aclosing(consumed(connection, begin, "s", DeliverPolicy.ALL)) as watch:
+    async with aclosing(heard) as watch:
         assert (await anext(watch)).pending == 0
         working = asyncio.create_task(busy())
         assert [each.revision for each in (await anext(watch)).messages] == [7]
         await working
         with pytest.raises(Unavailable, match=r"silent for 0\.3 s"):
             await anext(watch)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_connection_that_was_lost_and_is_back_is_lost(which: int) -> None:
+    """The server may have begun to count anew; and what does not come back by itself is joined when a watch begins."""
+    other = Connection()
+    connection, _, heard = watched(other)
+    lost = (connection, other)[which]
+    async with aclosing(heard) as watch:
+        assert (await anext(watch)).pending == 0
+        await lost.left()
+        await lost.joined()
+        with pytest.raises(Unavailable, match="the connection is lost"):
+            await anext(watch)
+
+
+async def test_much_is_heard_in_steps() -> None:
+    """Whoever else uses the loop gets a turn between them."""
+    _, client, heard = watched()
+    async with aclosing(heard) as watch:
+        assert (await anext(watch)).pending == 0
+        for number in range(1000):
+            await client.receive(message(number + 1))
+        sizes = [len((await anext(watch)).messages) for _ in range(4)]
+        assert (max(sizes), sum(sizes)) == (STEP, 1000)
