@@ -182,7 +182,7 @@ def _predicted(told: Told, point: Float64s, k: int, floor: float) -> float:
     order = distance.argsort(kind="stable")
     order = order[: int(told.sizes[order].cumsum().searchsorted(k)) + 1]
     near = distance[order]
-    weight = kernel_weights(near, bandwidth(near, float(near[-1]), floor)) * told.known[order]
+    weight = kernel_weights(near, bandwidth(near, float(near[-1]), floor), floor) * told.known[order]
     total = weight.sum()
     return float((weight * told.means[order]).sum() / total) if total else float(np.average(told.means))
 

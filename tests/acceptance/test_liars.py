@@ -90,6 +90,8 @@ async def test_who_claims_to_be_nearest_is_not_the_only_one_heard(running: Feder
     assert sum(each["network"] == LIARS[domain] for each in told["networks"]) == 1
     assert "networks disagree" in told["flags"]
     assert abs(told["median"]["estimate"]) < 10
+    assert abs(told["robust"]["estimate"]) < 10
+    assert told["robust"]["aside"] == [LIARS[domain]]
 
 
 @pytest.mark.parametrize("domain", LIARS)

@@ -159,6 +159,27 @@ def who_left(seed: int, publisher: Publisher) -> tuple[bool, float] | None:
     return left, float(np.linalg.norm(more - to_other) - np.linalg.norm(more - to_target))
 
 
+def counted(seed: int, epochs: int) -> tuple[bool, float]:
+    """Whether the target came with others after the first epoch, and how many more are published than it would be
+    without him, were nobody kept back: (that, the persons published in all epochs since, added up).
+
+    The attacker knows how many all others are, and when they came.
+    """
+    rng = np.random.default_rng(seed)
+    ward, _ = _ward(rng, 33)
+    target = ward.packets.pop(TARGET)
+    ward.publish()
+    there = bool(rng.random() < 0.5)
+    if there:
+        ward.packets[TARGET] = target
+    total = 0.0
+    for epoch in range(1, epochs + 1):
+        _arrive(ward, rng, 100 * epoch, 22)
+        ward.publish()
+        total += sum(each.atom.size for each in ward.state.held.values())
+    return there, total
+
+
 def alone(of: Sequence) -> float:
     """What the target's own atom tells, by itself."""
     return of.deaths / of.size

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from regional.packet import Packet
 from regional.release import Mark, Person, Rules, State, Step, advance
-from registry.schema import Schema
+from registry.schema import Outcome, Schema
 
 SCHEMA = Schema.from_document(
     {
@@ -36,8 +36,10 @@ LATE = 1e9  # every horizon has passed
 SECRET = bytes(range(32))
 
 
-def rules(least: int = 3, secret: bytes = SECRET) -> Rules:
-    return Rules(SCHEMA.outcomes, least, 2.0**-6, secret)
+def rules(
+    least: int = 3, secret: bytes = SECRET, outcomes: Mapping[str, Outcome] = SCHEMA.outcomes, step: float = 2.0**-6
+) -> Rules:
+    return Rules(outcomes, least, step, secret)
 
 
 def packet(number: int, action: str = "a", **members: object) -> Packet:

@@ -13,7 +13,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from regional.table import Row, read_rows, select
-from registry.fingerprint import encode_many
+from registry.fingerprint import encode
 from registry.schema import Schema
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -44,7 +44,7 @@ NEVER_A_FEATURE = {
 def domain(name: str) -> tuple[Schema, list[Row], np.ndarray]:
     schema = Schema.from_yaml(EXAMPLES / f"domains/{name}.yaml")
     rows = list(read_rows(EXAMPLES / f"data/{FILES[name][0]}.csv.gz", schema))
-    return schema, rows, encode_many(schema, [row.situation for row in rows])
+    return schema, rows, np.array([encode(schema, row.situation) for row in rows])
 
 
 def test_every_schema_that_is_shipped_is_tested() -> None:
