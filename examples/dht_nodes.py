@@ -1,13 +1,13 @@
 """A private DHT on loopback, for the demonstration: `python dht_nodes.py PORT`, a node there and others beside it.
 
-They know each other once TCP connections are taken at PORT.
+The one at PORT is the last to come, when the others know each other; libtorrent takes TCP connections there, too.
 """
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
+from collections.abc import Sequence
 from random import sample
 from typing import Any, Final
 
@@ -29,20 +29,26 @@ def known(session: Any) -> int:
 
 def main(port: int) -> None:
     """Run them until the process is ended."""
-    sessions = [libtorrent.session(settings(f"127.0.0.1:{port if not each else 0}")) for each in range(NODES)]
+    sessions = [libtorrent.session(settings("127.0.0.1:0")) for _ in range(NODES - 1)]
     while not all(session.listen_port() for session in sessions):
         time.sleep(0.01)
     ports = [session.listen_port() for session in sessions]
     lonely = sessions
     while lonely := [session for session in lonely if known(session) < PEERS]:
         for session in lonely:
-            for other in sample(ports, PEERS):
-                session.add_dht_node(("127.0.0.1", other))
-    listener = socket.create_server(("127.0.0.1", port))
+            meet(session, ports)
+    sessions.append(libtorrent.session(settings(f"127.0.0.1:{port}")))
+    meet(sessions[-1], ports)
     while True:
-        listener.accept()[0].close()
+        time.sleep(1.0)
         for session in sessions:
             session.pop_alerts()
+
+
+def meet(session: Any, ports: Sequence[int]) -> None:
+    """Tell it of some of those at these ports."""
+    for other in sample(ports, PEERS):
+        session.add_dht_node(("127.0.0.1", other))
 
 
 if __name__ == "__main__":

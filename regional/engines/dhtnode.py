@@ -173,9 +173,8 @@ class DhtNode:
 
     async def get_immutable(self, name: bytes) -> bytes | None:
         """The value of this name; None where no node has it."""
-        key = (libtorrent.dht_immutable_item_alert, name)
         for _ in range(TRIES):
-            found = await self._call(key, lambda: self._opened().dht_get_immutable_item(libtorrent.sha1_hash(name)))
+            found = await self._look_up(name)
             if found is not None:
                 return bytes(found)
         return None
@@ -186,7 +185,10 @@ class DhtNode:
             self._opened().add_dht_node(server)
 
     async def _join(self, patience_s: float) -> None:
-        """Until some node has answered; then look for a place, which makes nodes known on the way."""
+        """Until some node has answered; then look for a place, which makes nodes known on the way.
+
+        Once they are enough that is not waited for: it may come by one that is gone.
+        """
         end = asyncio.get_running_loop().time() + patience_s
         while not self._known:
             if asyncio.get_running_loop().time() > end:
@@ -198,8 +200,18 @@ class DhtNode:
                 await asyncio.sleep(_POLL_S)
                 if self._known:
                     break
-        with suppress(Unavailable):
-            await self.get_immutable(os.urandom(20))
+        place = asyncio.create_task(self._look_up(os.urandom(20)))
+        try:
+            while self._known < _PEERS and not place.done():
+                self._opened().post_dht_stats()
+                await asyncio.wait({place}, timeout=_POLL_S)
+        finally:
+            place.cancel()
+            await asyncio.gather(place, return_exceptions=True)
+
+    async def _look_up(self, name: bytes) -> Any:
+        key = (libtorrent.dht_immutable_item_alert, name)
+        return await self._call(key, lambda: self._opened().dht_get_immutable_item(libtorrent.sha1_hash(name)))
 
     async def _put(self, key: tuple[object, ...], send: Callable[[], object]) -> None:
         taken = 0
@@ -217,22 +229,23 @@ class DhtNode:
     ) -> Any:
         """What the alerts for `key` say. Raises Unavailable where none comes."""
         waiter = _Waiter(enough)
-        async with self._slots:
-            first = key not in self._waiting
-            waiters = self._waiting.setdefault(key, set())
-            waiters.add(waiter)
-            if first or key[0] is libtorrent.dht_put_alert:  # those who look up the same share it
-                send()
-            await asyncio.wait({waiter.future}, timeout=SLOW_S)
         try:
+            async with self._slots:
+                others = self._waiting.setdefault(key, set())
+                # Those who look up the same share it, unless it has ended by now.
+                if key[0] is libtorrent.dht_put_alert or all(each.future.done() for each in others):
+                    send()
+                others.add(waiter)
+                await asyncio.wait({waiter.future}, timeout=SLOW_S)
             async with asyncio.timeout(LOOKUP_S):
                 return await waiter.future
         except TimeoutError:
             raise Unavailable("the DHT has not answered in time") from None
         finally:
+            waiters = self._waiting.get(key, set())
             waiters.discard(waiter)
-            if not waiters and self._waiting.get(key) is waiters:
-                del self._waiting[key]
+            if not waiters:
+                self._waiting.pop(key, None)
 
     def _read(self) -> None:
         if self._session is None or self._pair is None:
