@@ -19,7 +19,8 @@ from regional.packet import Packet
 from registry.errors import KindredError, Unavailable
 
 BATCH: Final = 256  # packets put at once: a question waits no longer than the work on these takes
-MAX_WAITING: Final = 8192  # packets that wait for the target; then deposits wait too, so that it can catch up
+READ_AHEAD: Final = 1024  # packets that wait for the target; then the source is read no further
+MAX_WAITING: Final = 8192  # then deposits wait too, so that it can catch up
 PATIENCE_S: Final = 10.0  # a deposit that has to be at the target too is not acknowledged after that
 FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 2.0
@@ -129,9 +130,10 @@ class Handover:
         self._there = {**dict.fromkeys(before, UNKNOWN), **self._there}
         async with aclosing(self._source.watch()) as watch:
             async for told in watch:
-                self.take(await asyncio.to_thread(_packets, told.changes))
-                while len(self._waiting) > MAX_WAITING:
-                    await self._turned.wait()
+                for first in range(0, len(told.changes), BATCH):
+                    while len(self._waiting) > READ_AHEAD:
+                        await self._turned.wait()
+                    self.take(await asyncio.to_thread(_packets, told.changes[first : first + BATCH]))
                 if told.complete and not self.complete.is_set():
                     copied = list(self._waiting.values())  # what comes after these is of deposits since
                     while any(self._waiting.get(each[0].node) is each for each in copied):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -319,8 +319,12 @@ class MovableEngine:
 
 
 async def _take_away(engine: Engine) -> None:
-    """All packets that can be found, page by page."""
-    nodes = (await engine.census()).nodes
+    """All that is kept, as a watch tells it: to ask for each packet is a wait of its own, and some engines search."""
+    nodes: list[tuple[bytes, int]] = []
+    async with aclosing(engine.watch()) as watch:
+        async for told in watch:
+            nodes += [(each.node, seq_of(each.packet)) for each in told.changes if each.packet is not None]
+            if told.complete:
+                break
     for first in range(0, len(nodes), _PAGE):
-        held = [(node, await engine.get(node)) for node in nodes[first : first + _PAGE]]
-        await engine.remove([(node, seq_of(data)) for node, data in held if data is not None])
+        await engine.remove(nodes[first : first + _PAGE])

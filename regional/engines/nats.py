@@ -18,7 +18,8 @@ from nats.js.api import DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from regional.engine import MAX_K, Change, Limits, Told, Watch
 from regional.engines.address import EngineAddress
 from regional.engines.backing import PATIENCE_S, Placed, seq_of
-from regional.engines.natslink import Message, NatsLink, Overtaken
+from regional.engines.natsconsumer import Message
+from regional.engines.natslink import NatsLink, Overtaken
 from regional.engines.natswriter import NatsWriter
 from regional.packet import node_from_text, node_text
 from registry.errors import PacketError
@@ -132,7 +133,7 @@ class NatsBacking:
             after = None  # not the stream that was watched
         policy = DeliverPolicy.LAST_PER_SUBJECT if after is None else DeliverPolicy.BY_START_SEQUENCE
         afresh, complete, position = after is None, False, after or 0
-        async with aclosing(self._link.consume(f"{self._prefix}>", policy, position + 1)) as consumer:
+        async with aclosing(self._link.follow(f"{self._prefix}>", policy, position + 1)) as consumer:
             async for heard in consumer:
                 changes = []
                 for message in heard.messages:

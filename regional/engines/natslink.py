@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from contextlib import aclosing
+from typing import Final, TypeVar
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServerError
 
 from regional.engines.address import EngineAddress
-from regional.engines.backing import PATIENCE_S, SILENCE_S
+from regional.engines.backing import PATIENCE_S
 from regional.engines.natsacks import AWAY, Acks, Outgoing
-from regional.engines.natsclient import connected
+from regional.engines.natsclient import Connection, connected
+from regional.engines.natsconsumer import Heard, Message, consumed
 from registry.errors import ConfigError, KindredError, StorageFull, Unavailable
 
 LEAST: Final = (2, 9)  # version of the server
+_FOLLOWING_PING_S: Final = 60  # a pong may stand behind all that is read; signs of life are what counts there
 _REPLY_S: Final = 2.0
 _PAUSE_S: Final = 0.1  # between attempts
 _CONFLICT: Final = frozenset({10071, 10164})  # wrong last sequence
@@ -32,21 +32,6 @@ T = TypeVar("T")
 
 class Overtaken(Exception):
     """Another has written the subject since it was read."""
-
-
-class Message(NamedTuple):
-    """A subject, its revision, its value: None where the message takes it away."""
-
-    subject: str
-    revision: int
-    value: bytes | None
-
-
-class Heard(NamedTuple):
-    """Messages in their order, and how many more the server had when it sent the last."""
-
-    messages: list[Message]
-    pending: int
 
 
 class NatsLink:
@@ -63,9 +48,8 @@ class NatsLink:
         self._stream = config.name or ""
         self._patience_s = patience_s
         self._reading = reading
-        self._client: Client | None = None
-        self._parted = False  # whether there is no connection
-        self._listening: set[asyncio.Event] = set()  # of those who consume
+        self._connection: Connection | None = None
+        self._following: set[Connection] = set()
         self._acks: Acks | None = None
 
     @property
@@ -75,9 +59,9 @@ class NatsLink:
 
     async def open(self) -> None:
         """Connect. Raises Unavailable, NotGranted or ConfigError."""
-        self._client = client = await self._connect()
+        self._connection = connection = await connected(self._address, faithful=self._reading)
         try:
-            self._check(client)
+            self._check(connection)
             await self._patiently(self._find if self._reading else self._make)
         except BaseException:
             await self.close()
@@ -85,23 +69,21 @@ class NatsLink:
 
     async def close(self) -> None:
         """Let go."""
-        client, self._client, self._acks = self._client, None, None
-        self._part()
-        if client is not None:
-            with suppress(Error, OSError):
-                await client.close()
+        connection, self._connection, self._acks = self._connection, None, None
+        for each in [*self._following, *([] if connection is None else [connection])]:
+            await each.close()
 
     async def rejoin(self) -> None:
         """Connect again where the client does not by itself. Raises Unavailable, NotGranted."""
-        if self._reading and self._parted:
-            self._client, self._acks = await self._connect(), None
+        if self._reading and self._opened().parted:
+            self._connection, self._acks = await connected(self._address, faithful=True), None
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[int | Exception]:
         """The revision of each message as it is stored now, or why it is not known to be; sent at once, one attempt.
 
         Overtaken where the stream is not as the headers expect, StorageFull, or Unavailable where it is not known.
         """
-        client = self._opened()
+        client = self._opened().client
         if self._acks is None:
             self._acks = await Acks.opened(client)
         try:
@@ -166,92 +148,39 @@ class NatsLink:
         return await self._patiently(ask)
 
     async def consume(self, pattern: str, policy: DeliverPolicy, start: int = 0) -> AsyncGenerator[Heard, None]:
-        """Messages that match, in order, none left out: those there are, then new ones as they come.
+        """Messages that match (regional/engines/natsconsumer.py), over the connection that all else goes over."""
+        connection = self._opened()
+        async with aclosing(consumed(connection, self._begun(connection), pattern, policy, start)) as heard:
+            async for each in heard:
+                yield each
 
-        start: from which revision on, for the policy BY_START_SEQUENCE. Raises Unavailable where one was left out,
-        and where nothing is heard for SILENCE_S.
+    async def follow(self, pattern: str, policy: DeliverPolicy, start: int = 0) -> AsyncGenerator[Heard, None]:
+        """The same, over a connection of its own, where nothing else that is read stands before its signs of life.
+
+        It ends, too, where the other connection does not come back by itself: who follows anew joins that again.
         """
-        client = self._opened()
-        inbox = client.new_inbox()
-        waiting: list[Msg] = []
-        stirred = asyncio.Event()
-
-        async def receive(message: Msg) -> None:
-            waiting.append(message)
-            stirred.set()
-
-        subscription = await client.subscribe(inbox, cb=receive)
-        self._listening.add(stirred)
+        beside = [self._opened()] if self._reading else []
+        connection = await connected(self._address, self._reading, _FOLLOWING_PING_S)
+        self._following.add(connection)
         try:
-            config = ConsumerConfig(
-                deliver_subject=inbox,
-                deliver_policy=policy,
-                opt_start_seq=start if policy is DeliverPolicy.BY_START_SEQUENCE else None,
-                ack_policy=AckPolicy.NONE,
-                max_deliver=1,
-                filter_subject=pattern,
-                flow_control=True,
-                idle_heartbeat=SILENCE_S / 3,
-                inactive_threshold=10.0,
-                mem_storage=True,
-                num_replicas=1,
-            )
-            made = await self._patiently(lambda js: js.add_consumer(self._stream, config))
-            pending, count = made.num_pending or 0, 0
-            yield Heard([], pending)
-            while True:
-                try:
-                    async with asyncio.timeout(SILENCE_S):
-                        await stirred.wait()
-                except TimeoutError:
-                    raise Unavailable(f"silent for {SILENCE_S:g} s") from None
-                if self._parted:
-                    raise Unavailable("the connection is lost")
-                stirred.clear()
-                some, waiting[:] = waiting[:], []
-                messages = []
-                for message in some:
-                    if message.headers and message.headers.get("Status"):
-                        await _attend(client, message, count)
-                        continue
-                    place = message.metadata
-                    count += 1
-                    if place.sequence.consumer != count:
-                        raise Unavailable(f"messages were left out between {count - 1} and {place.sequence.consumer}")
-                    pending = place.num_pending
-                    away = message.headers is not None and AWAY in message.headers
-                    messages.append(Message(message.subject, place.sequence.stream, None if away else message.data))
-                if messages:
-                    yield Heard(messages, pending)
+            async with aclosing(consumed(connection, self._begun(connection), pattern, policy, start, beside)) as heard:
+                async for each in heard:
+                    yield each
         finally:
-            self._listening.discard(stirred)
-            if not client.is_closed:
-                with suppress(Error, OSError):
-                    await subscription.unsubscribe()
+            self._following.discard(connection)
+            await connection.close()
 
-    def _part(self) -> None:
-        self._parted = True
-        for stirred in self._listening:
-            stirred.set()
+    def _begun(self, connection: Connection) -> Callable[[ConsumerConfig], Awaitable[ConsumerInfo]]:
+        """What begins a consumer over a connection."""
+        return lambda config: self._patiently(lambda js: js.add_consumer(self._stream, config), connection)
 
-    def _jetstream(self) -> JetStreamContext:
-        return self._opened().jetstream(timeout=_REPLY_S)
-
-    def _opened(self) -> Client:
-        if self._client is None:
+    def _opened(self) -> Connection:
+        if self._connection is None:
             raise Unavailable(f"{self._address.where} is not open")
-        return self._client
+        return self._connection
 
-    async def _connect(self) -> Client:
-        def joined() -> None:
-            self._parted = False
-
-        client = await connected(self._address, self._part, joined, faithful=self._reading)
-        joined()
-        return client
-
-    def _check(self, client: Client) -> None:
-        version = client.connected_server_version
+    def _check(self, connection: Connection) -> None:
+        version = connection.client.connected_server_version
         if (version.major, version.minor) < LEAST:
             found, right = f"{version.major}.{version.minor}", f"{LEAST[0]}.{LEAST[1]}"
             raise ConfigError(f"{self._address.where} is NATS {found}; {right} or later is needed")
@@ -270,14 +199,16 @@ class NatsLink:
                 raise
             await js.add_stream(self._config)
 
-    async def _patiently(self, work: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+    async def _patiently(
+        self, work: Callable[[JetStreamContext], Awaitable[T]], connection: Connection | None = None
+    ) -> T:
         """Do the work, again where a leader is being elected or the connection is lost, until patience ends."""
         why = "no answer"
         try:
             async with asyncio.timeout(self._patience_s):
                 while True:
                     try:
-                        return await work(self._jetstream())
+                        return await work((connection or self._opened()).client.jetstream(timeout=_REPLY_S))
                     except (APIError, Error, TimeoutError) as error:
                         why = self._bearable(error)
                     await asyncio.sleep(_PAUSE_S)
@@ -298,14 +229,3 @@ class NatsLink:
         if isinstance(error, ServerError):
             return str(error.description)
         raise Unavailable(f"{where} refuses: {error.description}")
-
-
-async def _attend(client: Client, message: Msg, count: int) -> None:
-    """A sign of life: answer it where the server waits for that, and see that nothing before it was left out."""
-    headers = message.headers or {}
-    for subject in (message.reply, headers.get("Nats-Consumer-Stalled")):
-        if subject:
-            await client.publish(subject)
-    last = headers.get("Nats-Last-Consumer")
-    if last is not None and int(last) != count:
-        raise Unavailable(f"of {last} messages {count} came")

@@ -22,7 +22,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[type[Kind
         each.stop()
 
 
-def _started(which: type[Kind], running: dict[type[Kind], Kind], tmp_path_factory: pytest.TempPathFactory) -> Kind:
+def started(which: type[Kind], running: dict[type[Kind], Kind], tmp_path_factory: pytest.TempPathFactory) -> Kind:
+    """A kind's servers, started once for the session."""
     if which not in running:
         made = which(tmp_path_factory.mktemp(which.name))
         running[which] = made
@@ -37,7 +38,7 @@ def kind(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Kind:
     """Each way to keep packets."""
-    return _started(request.param, running, tmp_path_factory)
+    return started(request.param, running, tmp_path_factory)
 
 
 @pytest.fixture(params=SERVED, ids=lambda each: each.name)
@@ -47,7 +48,7 @@ def served(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Served:
     """Each way to keep them on a server."""
-    found = _started(request.param, running, tmp_path_factory)
+    found = started(request.param, running, tmp_path_factory)
     assert isinstance(found, Served)
     return found
 
@@ -55,7 +56,7 @@ def served(
 @pytest.fixture
 def dht(running: dict[type[Kind], Kind], tmp_path_factory: pytest.TempPathFactory) -> Dht:
     """The DHT."""
-    found = _started(Dht, running, tmp_path_factory)
+    found = started(Dht, running, tmp_path_factory)
     assert isinstance(found, Dht)
     return found
 

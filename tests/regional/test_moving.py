@@ -115,6 +115,38 @@ async def test_what_keeps_packets_is_no_place_to_move_to(rooms: Rooms) -> None:
     await engine.close()
 
 
+class Slow(Rooms):
+    """To ask for a single packet takes a search, as it does on some servers."""
+
+    searches = 0
+
+    def engine(self, place):  # type: ignore[no-untyped-def]
+        engine = super().engine(place)
+        get = engine.get
+
+        async def searched(node):  # type: ignore[no-untyped-def]
+            self.searches += 1
+            return await get(node)
+
+        engine.get = searched
+        return engine
+
+
+async def test_nothing_is_searched_for_each_packet(tmp_path: Path) -> None:
+    writer = Writer()
+    places = Slow(tmp_path, writer)
+    engine = await at_old(places, 600)
+    await engine.move(NEW)
+    await finished(engine)
+    assert places.searches == 0
+    left = places.engine(OLD)
+    await left.open()
+    assert left.count == 0
+    await left.close()
+    await engine.close()
+    writer.close()
+
+
 class Weak(Rooms):
     """The new place fails again and again while it is written."""
 
