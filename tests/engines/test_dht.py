@@ -280,7 +280,7 @@ async def test_who_joins_does_not_wait_for_nodes_that_have_left(tmp_path: Path) 
             one = DhtNode(ring.servers)
             async with asyncio.timeout(SLOW_S * 10):
                 await one.open()
-            assert one._waiting == {}
+            assert one._lookups.waiting == []
             await one.close()
     finally:
         ring.kill()
