@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from getpass import getuser
@@ -52,11 +53,16 @@ def _redis(port: int, home: Path) -> Sequence[str]:
     return "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home), "--appendonly", "yes", "--save", ""
 
 
+def _dht(port: int, home: Path) -> Sequence[str]:  # noqa: ARG001
+    return str(Path(__file__).parent / "dht_nodes.py"), str(port)
+
+
 PROGRAMS = {
     "nats": Program("nats-server", "nats-server", "nats", _nats),
     "mqtt": Program("mosquitto", "mosquitto", "aiomqtt", _mqtt),
     "etcd": Program("etcd", "etcd-server", None, _etcd),
     "redis": Program("redis-server", "redis-server", "redis", _redis),
+    "dht": Program(sys.executable, "python3", "libtorrent", _dht),
 }
 
 

@@ -38,8 +38,8 @@ REGIONS = [*range(2, 7), 8, 9, *range(11, 14), *range(41, 44), 45, *range(47, 51
 SEED = 20261122
 SHARDS = 10
 TIMEOUT_S = 30.0
-BATCH = 1_000  # packets in one deposit
-AT_ONCE = 4  # questions under way
+BATCH = 4_000  # packets in one deposit
+AT_ONCE = 4  # questions under way, where nothing else is said
 
 # Members of an answer that tell who said what, or rest on what each network says of all its nodes: a table of moments,
 # which leaves out what would tell of few, so that it depends on who keeps them.
@@ -51,7 +51,8 @@ OF_NETWORKS = frozenset(
 # and a part of the mixed federation.
 SERVED = (
     ("nats", "network", True), ("mqtt", "network", True), ("etcd", "network", True), ("redis", "network", True),
-    ("milvus", "network", True), ("nats", "engine", True), ("mqtt", "engine", True), ("redis", "engine", False),
+    ("milvus", "network", True), ("nats", "engine", True), ("mqtt", "engine", True), ("dht", "engine", True),
+    ("redis", "engine", False),
 )  # fmt: skip
 
 
@@ -241,7 +242,7 @@ class Gone(NamedTuple):
     estimates: Sequence[dict[str, Any]]
 
 
-async def go(federation: Federation, pool: Pool, way: Way, asked: Sequence[Asked]) -> Gone:
+async def go(federation: Federation, pool: Pool, way: Way, asked: Sequence[Asked], at_once: int = AT_ONCE) -> Gone:
     """Ask all questions of a way; what is read for the first time is read before."""
 
     def question(each: Asked) -> Question:
@@ -254,7 +255,7 @@ async def go(federation: Federation, pool: Pool, way: Way, asked: Sequence[Asked
         return Question.from_document({"domain": way.domain, **members})
 
     await federation.ask(question(asked[0]))
-    slots = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(at_once)
 
     async def one(each: Asked) -> tuple[float, Answer]:
         async with slots:

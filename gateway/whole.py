@@ -16,6 +16,8 @@ from regional.momenttable import Key, MomentTable
 class Whole:
     """cells: of all networks together. columns: features adjusted for; axes: (p,) theirs in the fingerprint.
 
+    Its sums and lines depend on no question: each is made once.
+
     networks: how many gave a table. missing: why each other did not. refused: cells that were not told, for privacy.
     """
 
@@ -25,7 +27,9 @@ class Whole:
     networks: int
     missing: Mapping[str, str]
     refused: int
+    _totals: dict[tuple[str | None, str], Moments | None] = field(default_factory=dict)
     _lines: dict[tuple[str, str], tuple[Line | None, ...]] = field(default_factory=dict)
+    _line: dict[tuple[str, str], Line | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Mapping[str, MomentTable], axes: tuple[int, ...], missing: Mapping[str, str]) -> Whole:
@@ -42,28 +46,33 @@ class Whole:
 
     def total(self, action: str, outcome: str) -> Moments | None:
         """Over all folds; None where nothing is told."""
-        return self._over(action, outcome, range(FOLDS))
+        key = (action, outcome)
+        if key not in self._totals:
+            self._totals[key] = self._over(action, outcome, range(FOLDS))
+        return self._totals[key]
 
     def everyone(self, outcome: str) -> Moments | None:
         """Over all actions and folds."""
-        found = [moments for (_, name, _), moments in self.cells.items() if name == outcome]
-        return _together(found)
+        key = (None, outcome)
+        if key not in self._totals:
+            self._totals[key] = _together([moments for (_, name, _), moments in self.cells.items() if name == outcome])
+        return self._totals[key]
 
     def lines(self, action: str, outcome: str) -> tuple[Line | None, ...]:
         """FOLDS lines, each drawn through the nodes of the other folds."""
         key = (action, outcome)
         if key not in self._lines:
-            self._lines[key] = tuple(self._line(action, outcome, fold) for fold in range(FOLDS))
+            folds = range(FOLDS)
+            others = [self._over(action, outcome, [each for each in folds if each != fold]) for fold in folds]
+            self._lines[key] = tuple(map(_drawn, others))
         return self._lines[key]
 
     def line(self, action: str, outcome: str) -> Line | None:
         """Through the nodes of all folds."""
-        total = self.total(action, outcome)
-        return None if total is None else Line.of(total)
-
-    def _line(self, action: str, outcome: str, fold: int) -> Line | None:
-        others = self._over(action, outcome, [each for each in range(FOLDS) if each != fold])
-        return None if others is None else Line.of(others)
+        key = (action, outcome)
+        if key not in self._line:
+            self._line[key] = _drawn(self.total(action, outcome))
+        return self._line[key]
 
     def _over(self, action: str, outcome: str, folds: range | list[int]) -> Moments | None:
         return _together([self.cells[action, outcome, fold] for fold in folds if (action, outcome, fold) in self.cells])
@@ -73,3 +82,7 @@ def _together(parts: list[Moments]) -> Moments | None:
     """None of nothing, and of sums beyond float64."""
     merged = Moments.merged(parts) if parts else None
     return merged if merged is not None and np.isfinite(merged.sums).all() else None
+
+
+def _drawn(moments: Moments | None) -> Line | None:
+    return None if moments is None else Line.of(moments)

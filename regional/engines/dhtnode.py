@@ -19,6 +19,7 @@ from typing import Any, Final
 import libtorrent
 
 from regional.engines.dhtitem import checked
+from regional.engines.dhtlookup import LONGEST_S, Lookups, Waiter
 from registry.errors import Unavailable
 from registry.keys import SigningKey
 
@@ -26,9 +27,8 @@ COPIES: Final = 4  # of the 8 nodes nearest to an item, how many must have taken
 AT_ONCE: Final = 16  # lookups under way; many more overrun the nodes' receive buffers, and each loss costs a second
 TRIES: Final = 3
 JOIN_S: Final = 5.0
-SETTLED_S: Final = 0.3  # after the first answer: who has a newer one has told it by then
 SLOW_S: Final = 1.0  # a lookup that takes longer waits for a silent node, and is no burden any more
-LOOKUP_S: Final = 20.0  # libtorrent waits 15 s for a silent node that is among the nearest
+LOOKUP_S: Final = LONGEST_S
 _PEERS: Final = 8  # nodes that a new one is told of
 _POLL_S: Final = 0.02
 _BUFFER: Final = 1 << 20  # bytes of a socket's receive buffer, where the system allows it
@@ -102,7 +102,7 @@ class DhtNode:
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._known = 0  # nodes in the routing table
-        self._waiting: dict[object, set[_Waiter]] = {}
+        self._lookups = Lookups()
 
     @property
     def port(self) -> int:
@@ -112,7 +112,7 @@ class DhtNode:
     async def open(self, patience_s: float = JOIN_S) -> None:
         """Join, if it has not; hear what comes. Raises Unavailable where no node answers."""
         if not self._users:
-            self._opening, self._slots, self._waiting = asyncio.Lock(), asyncio.Semaphore(AT_ONCE), {}
+            self._opening, self._slots, self._lookups = asyncio.Lock(), asyncio.Semaphore(AT_ONCE), Lookups()
         self._users += 1
         try:
             async with self._opening:
@@ -137,7 +137,7 @@ class DhtNode:
         if not self._users:
             if self._pair is not None:
                 asyncio.get_running_loop().remove_reader(self._pair[0].fileno())
-            for waiter in [each for waiters in self._waiting.values() for each in waiters]:
+            for waiter in self._lookups.waiting:
                 waiter.fail(Unavailable("the DHT node is closed"))
             if not self._lasting:
                 await asyncio.to_thread(self.leave)
@@ -173,9 +173,8 @@ class DhtNode:
 
     async def get_immutable(self, name: bytes) -> bytes | None:
         """The value of this name; None where no node has it."""
-        key = (libtorrent.dht_immutable_item_alert, name)
         for _ in range(TRIES):
-            found = await self._call(key, lambda: self._opened().dht_get_immutable_item(libtorrent.sha1_hash(name)))
+            found = await self._look_up(name)
             if found is not None:
                 return bytes(found)
         return None
@@ -186,7 +185,10 @@ class DhtNode:
             self._opened().add_dht_node(server)
 
     async def _join(self, patience_s: float) -> None:
-        """Until some node has answered; then look for a place, which makes nodes known on the way."""
+        """Until some node has answered; then look for a place, which makes nodes known on the way.
+
+        Once they are enough that is not waited for: it may come by one that is gone.
+        """
         end = asyncio.get_running_loop().time() + patience_s
         while not self._known:
             if asyncio.get_running_loop().time() > end:
@@ -198,8 +200,18 @@ class DhtNode:
                 await asyncio.sleep(_POLL_S)
                 if self._known:
                     break
-        with suppress(Unavailable):
-            await self.get_immutable(os.urandom(20))
+        place = asyncio.create_task(self._look_up(os.urandom(20)))
+        try:
+            while self._known < _PEERS and not place.done():
+                self._opened().post_dht_stats()
+                await asyncio.wait({place}, timeout=_POLL_S)
+        finally:
+            place.cancel()
+            await asyncio.gather(place, return_exceptions=True)
+
+    async def _look_up(self, name: bytes) -> Any:
+        key = (libtorrent.dht_immutable_item_alert, name)
+        return await self._call(key, lambda: self._opened().dht_get_immutable_item(libtorrent.sha1_hash(name)))
 
     async def _put(self, key: tuple[object, ...], send: Callable[[], object]) -> None:
         taken = 0
@@ -216,23 +228,18 @@ class DhtNode:
         self, key: tuple[object, ...], send: Callable[[], object], enough: Callable[[bytes], bool] | None = None
     ) -> Any:
         """What the alerts for `key` say. Raises Unavailable where none comes."""
-        waiter = _Waiter(enough)
-        async with self._slots:
-            first = key not in self._waiting
-            waiters = self._waiting.setdefault(key, set())
-            waiters.add(waiter)
-            if first or key[0] is libtorrent.dht_put_alert:  # those who look up the same share it
-                send()
-            await asyncio.wait({waiter.future}, timeout=SLOW_S)
+        waiter = Waiter(enough)
+        put, dated = key[0] is libtorrent.dht_put_alert, key[0] is libtorrent.dht_mutable_item_alert
         try:
+            async with self._slots:
+                self._lookups.enter(key, waiter, send, put, dated)
+                await asyncio.wait({waiter.future}, timeout=SLOW_S)
             async with asyncio.timeout(LOOKUP_S):
                 return await waiter.future
         except TimeoutError:
             raise Unavailable("the DHT has not answered in time") from None
         finally:
-            waiters.discard(waiter)
-            if not waiters and self._waiting.get(key) is waiters:
-                del self._waiting[key]
+            self._lookups.leave(key, waiter)
 
     def _read(self) -> None:
         if self._session is None or self._pair is None:
@@ -244,52 +251,20 @@ class DhtNode:
                 key: tuple[object, ...] = (libtorrent.dht_put_alert, alert.public_key, alert.salt)
                 if not any(alert.public_key):
                     key = (libtorrent.dht_put_alert, alert.target.to_bytes())
-                self._tell(key, alert.num_success, True)
+                self._lookups.tell(key, alert.num_success, 0, True)
             elif isinstance(alert, libtorrent.dht_mutable_item_alert):
                 key = (libtorrent.dht_mutable_item_alert, alert.key, alert.salt)
-                self._tell(key, _value(alert, alert.seq > 0), alert.authoritative)
+                self._lookups.tell(key, _value(alert, alert.seq > 0), alert.seq, alert.authoritative)
             elif isinstance(alert, libtorrent.dht_immutable_item_alert):
                 key = (libtorrent.dht_immutable_item_alert, alert.target.to_bytes())
-                self._tell(key, _value(alert, True), True)
+                self._lookups.tell(key, _value(alert, True), 0, True)
             elif isinstance(alert, libtorrent.dht_stats_alert):
                 self._known = sum(bucket["num_nodes"] for bucket in alert.routing_table)
-
-    def _tell(self, key: object, found: object, last: bool) -> None:
-        for waiter in tuple(self._waiting.get(key, ())):
-            waiter.tell(found, last)
 
     def _opened(self) -> Any:
         if self._session is None:
             raise Unavailable("the DHT node is not open")
         return self._session
-
-
-class _Waiter:
-    """One who waits for an alert."""
-
-    def __init__(self, enough: Callable[[bytes], bool] | None) -> None:
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._enough = enough
-        self._best: Any = None
-        self._settling: asyncio.TimerHandle | None = None
-
-    def tell(self, found: Any, last: bool) -> None:
-        if self.future.done():
-            return
-        if last or (found is not None and self._enough is not None and self._enough(found)):
-            self.future.set_result(found)
-        elif found is not None:
-            self._best = found  # libtorrent tells only what is newer than what it told before
-            if self._settling is None:
-                self._settling = self.future.get_loop().call_later(SETTLED_S, self._settle)
-
-    def _settle(self) -> None:
-        if not self.future.done():
-            self.future.set_result(self._best)
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 def _value(alert: Any, there: bool) -> bytes | None:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from examples.ways import SERVED, Asked, Gone, Pool, Way, apart, deposit, federation_yaml, go, name_of, questions, ways
 from tests.acceptance.federated import Federated, federated
+from tests.engines.dht_ring import DhtRing
 from tests.engines.milvus_server import MilvusServer
 from tests.engines.servers import EtcdServers, MqttBroker, NatsServers, RedisServer, Servers, some_ports
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 PACKETS = 20_000
 QUESTIONS = 300
 K = 50
+AT_ONCE = {"milvus": 8, "mixed": 8}  # questions under way: Milvus waits before it answers, and computes nothing then
 
 # Every server that keeps packets; examples/ways.py says by its scheme which ways lead over it.
 SERVERS: dict[str, Callable[[Path], Servers]] = {
@@ -28,6 +30,7 @@ SERVERS: dict[str, Callable[[Path], Servers]] = {
     "etcd": lambda home: EtcdServers(home, 1),
     "redis": RedisServer,
     "milvus": MilvusServer,
+    "dht": DhtRing,
 }
 WAYS = ["one", "shards", "regions", *(name_of(scheme, serve) for scheme, serve, alone in SERVED if alone), "mixed"]
 
@@ -47,7 +50,6 @@ class Ways:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def every(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ways]:
     home = tmp_path_factory.mktemp("ways")
-    pool = Pool.read(PACKETS)
     started: list[Servers] = []
     absent: dict[str, str] = {}
     try:
@@ -57,8 +59,9 @@ async def every(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ways]
                 started.append(which(home / scheme))
             except pytest.skip.Exception as missing:
                 absent[scheme] = str(missing)
-                continue
-            await asyncio.to_thread(started[-1].start)
+        pool, *_ = await asyncio.gather(
+            asyncio.to_thread(Pool.read, PACKETS), *(asyncio.to_thread(each.start) for each in started)
+        )
         chosen = ways(pool, {each.scheme: each.url("").removesuffix("/") for each in started})
         ports = dict(zip(("dns", "http", "gateway", "networks"), some_ports(4), strict=True))
         async with federated(home, federation_yaml(chosen, ports)) as kindred:
@@ -83,7 +86,8 @@ async def test_the_packets_are_taken_and_covered(every: Ways, name: str) -> None
 @pytest.mark.parametrize("name", WAYS)
 async def test_the_neighbours_are_those_of_brute_force(every: Ways, name: str) -> None:
     """All of them, in the one total order, with their distances, proved complete."""
-    gone = await go(every.kindred.federation, every.pool, chosen(every, name), every.asked)
+    way, at_once = chosen(every, name), AT_ONCE.get(name, 4)
+    gone = await go(every.kindred.federation, every.pool, way, every.asked, at_once)
     every.gone.append(gone)
     assert gone.differences == 0
 

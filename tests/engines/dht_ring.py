@@ -7,10 +7,10 @@ import socket
 import sys
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import libtorrent
 
+from examples.dht_nodes import known
 from regional.engines.dhtnode import settings
 from tests.engines.servers import Process, Servers, some_ports
 
@@ -66,20 +66,12 @@ def main(arguments: list[str]) -> None:
             for other in chance.sample([each for each in everyone if each != port], min(PEERS, len(everyone) - 1)):
                 session.add_dht_node(("127.0.0.1", other))
         sleep(0.05)
-        lonely = [(port, session) for port, session in lonely if _known(session) < min(KNOWN, len(mine) - 1)]
+        lonely = [(port, session) for port, session in lonely if known(session) < min(KNOWN, len(mine) - 1)]
     listener = socket.create_server(("127.0.0.1", ready))
     while True:
         listener.accept()[0].close()
         for session in sessions:
             session.pop_alerts()
-
-
-def _known(session: Any) -> int:
-    """Nodes in its routing table."""
-    session.post_dht_stats()
-    session.wait_for_alert(1000)
-    tables = [each.routing_table for each in session.pop_alerts() if isinstance(each, libtorrent.dht_stats_alert)]
-    return sum(bucket["num_nodes"] for bucket in tables[-1]) if tables else 0
 
 
 if __name__ == "__main__":

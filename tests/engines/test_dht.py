@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from regional.engines.dht import DhtEngine
 from regional.engines.dhtdirectory import MAX_AGE_S, Directory
 from regional.engines.dhtitem import MAX_VALUE, Head, head_salt, name_of, packet_salt
 from regional.engines.dhtmirror import DhtMirror
-from regional.engines.dhtnode import DhtNode, Secret
+from regional.engines.dhtnode import SLOW_S, DhtNode, Secret
 from regional.engines.dhtpublisher import REPUBLISH_S
 from regional.packet import Packet
 from registry.clock import ManualClock
@@ -24,6 +25,7 @@ from registry.keys import SigningKey
 from tests.acceptance.federated import until
 from tests.engines.dht_kind import KEY, Dht
 from tests.engines.dht_liar import lying
+from tests.engines.dht_ring import DhtRing
 from tests.engines.kinds import HOME, D
 from tests.engines.packets import brute_force, fill, largest, many, packet, pair, questions, tombstone
 from tests.engines.test_suite import PARTED, origin
@@ -267,6 +269,21 @@ async def test_all_is_put_again_before_the_nodes_forget_it(
         assert len(set(put) - salts - heads) >= len(PARTED)
         assert (await mirror._directory.head(0)).time == clock.now()  # type: ignore[union-attr]
         assert await finds(mirror, many(60))
+
+
+async def test_who_joins_does_not_wait_for_nodes_that_have_left(tmp_path: Path) -> None:
+    """libtorrent does, 15 s for each lookup that comes near their place; and who gives up a lookup is not kept."""
+    ring = DhtRing(tmp_path)
+    ring.start()
+    try:
+        for _ in range(4):
+            one = DhtNode(ring.servers)
+            async with asyncio.timeout(SLOW_S * 10):
+                await one.open()
+            assert one._lookups.waiting == []
+            await one.close()
+    finally:
+        ring.kill()
 
 
 async def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,17 @@ def test_each_neighbour_is_moved_along_a_line_drawn_without_its_fold() -> None:
     assert found["adjusted"]["estimate"] == pytest.approx(np.average(moved, weights=weight), rel=2e-3)
 
 
+def test_what_depends_on_no_question_is_made_once() -> None:
+    whole = People(900, 3).whole(7)
+    assert whole.total("a", "yield") is not None
+    assert whole.everyone("yield") is not None
+    assert whole.line("a", "yield") is not None
+    assert whole.total("a", "yield") is whole.total("a", "yield") is not whole.total("b", "yield")
+    assert whole.everyone("yield") is whole.everyone("yield") is not whole.total("a", "yield")
+    assert whole.line("a", "yield") is whole.line("a", "yield") is not whole.line("b", "yield")
+    assert whole.lines("a", "yield") is whole.lines("a", "yield")
+
+
 @pytest.mark.parametrize("networks", [2, 7, 40])
 def test_k_networks_say_what_one_pooled_network_says(networks: int) -> None:
     people = People(900, 3)
