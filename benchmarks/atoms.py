@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,8 +193,9 @@ def _left(report: Report, config: FederationConfig, domain: str, least: int) -> 
     networks = _networks(config, domain, schema, rows)
     published = held = 0
     sizes: list[int] = []
-    mute = 0
+    mute = alone = 0
     for packets in networks.values():
+        alone += sum(n for n in Counter(packet.action for packet in packets).values() if n < least)
         state = _published(packets, _rules(schema, least, 1))
         sizes += [each.atom.size for each in state.held.values()]
         mute += sum(not each.atom.figures for each in state.held.values())
@@ -202,6 +204,8 @@ def _left(report: Report, config: FederationConfig, domain: str, least: int) -> 
     share = 100 * (held - published) / held
     what = f"{domain}, {len(networks)} networks, atoms of {least} or more"
     report.add(Figure(ISSUE, "3", f"{what}: persons in no atom", share, "%", bar="<= 1%", holds=share <= 1))
+    said = f"{what}: persons whose action fewer have in their network"
+    report.add(Figure(ISSUE, "3", said, 100 * alone / held, "%"))
     report.add(Figure(ISSUE, "3", f"{what}: persons in an atom, mean of {len(sizes)}", float(np.mean(sizes)), ""))
     report.add(Figure(ISSUE, "3", f"{what}: atoms of which no outcome is told", 100 * mute / len(sizes), "%"))
 
@@ -272,8 +276,8 @@ async def _octets(report: Report) -> None:
 
 
 def _questions(config: FederationConfig, n: int) -> list[dict[str, object]]:
-    schema, rows = _rows(config, "icu.medicine")
-    packets = load(rows, schema, "icu.medicine", "x", {}).packets
+    schema, rows = _rows(config, "icu.survey")
+    packets = load(rows, schema, "icu.survey", "x", {}).packets
     draw = np.random.default_rng(4)
     points = [packets[row].fingerprint for row in draw.choice(len(packets), n).tolist()]
     return [{"fingerprint": point.tolist(), "space": schema.space.hex()} for point in points]
