@@ -43,11 +43,12 @@ from regional.atom import step_of
 from regional.client import NetworkClient
 from regional.connections import Connections
 from regional.loading import load
-from regional.packet import Packet
+from regional.packet import Packet, identity_digest
 from regional.page import Home, read_page
 from regional.table import Row, read_rows
 from registry.errors import KindredError
 from registry.fingerprint import encode, to_base64
+from registry.region import squared_distances
 from registry.schema import Schema
 
 ROOT = Path(__file__).parent.parent
@@ -316,6 +317,11 @@ def same(
     """Whether the neighbours of one action are those that scikit-learn finds; equals at the K-th place may vary."""
     finder = NearestNeighbors(n_neighbors=min(k, len(points)), algorithm="brute").fit(points)
     distances, rows = finder.kneighbors(query[None].astype(np.float64))
+    # The question is halfway between two: how scikit-learn rounds is not to say which of these is the nearer one.
+    exact = np.sqrt(squared_distances(points[rows[0]], query.astype(np.float64)))
+    names = [identity_digest(packets[row].network, packets[row].node) for row in rows[0]]
+    order = sorted(range(len(names)), key=lambda place: (exact[place], names[place]))
+    distances, rows = exact[None, order], rows[:, order]
     reached = np.cumsum([getattr(packets[row], "size", 1) for row in rows[0]])
     enough = int(np.searchsorted(reached, k)) + 1
     distances, rows = distances[:, :enough], rows[:, :enough]
