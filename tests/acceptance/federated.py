@@ -28,7 +28,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "examples" / "data"
-LONGEST_WAIT_S = 20.0
+LONGEST_WAIT_S = 60.0
 ANSWER = Draft202012Validator(orjson.loads((ROOT / "gateway" / "answer.schema.json").read_bytes()))
 
 Document = dict[str, Any]
