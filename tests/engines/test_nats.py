@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from nats.js.api import DeliverPolicy
 
-from regional.engines import natsconsumer
+from regional.engines import natsconsumer, natslink
 from regional.engines.address import EngineAddress
 from regional.engines.natsclient import Connection
 from regional.engines.natsconsumer import STEP, Heard, consumed
@@ -31,8 +31,9 @@ MUCH = 200_000  # bytes; less than N packets are
 
 
 class Relay:
-    """Stands before a server. beats: signs of life that it let through.
+    """Stands before a server. beats: signs of life that it let through; asked: for how many consumers.
 
+    creation_s: how much later a server says that it has made a consumer.
     held: set once a connection has brought MUCH; what that one brings is then kept back until `go`.
     """
 
@@ -40,13 +41,14 @@ class Relay:
         self._server = port
         self._tasks: set[asyncio.Task[None]] = set()
         self.choking = False
-        self.beats = 0
+        self.beats = self.asked = 0
+        self.creation_s = 0.0
         self.held = asyncio.Event()
         self.go = asyncio.Event()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server)
-        up = asyncio.create_task(_carry(reader, to_server, self._nothing))
+        up = asyncio.create_task(_carry(reader, to_server, self._up))
         down = asyncio.create_task(_carry(from_server, writer, self._watched()))
         self._tasks |= {up, down}
         await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
@@ -58,14 +60,16 @@ class Relay:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _nothing(self, data: bytes) -> None:
-        """Upwards all goes through."""
+    async def _up(self, data: bytes) -> None:
+        self.asked += data.count(b"CONSUMER.CREATE")
 
     def _watched(self) -> Callable[[bytes], Awaitable[None]]:
         brought = 0
 
         async def see(data: bytes) -> None:
             nonlocal brought
+            if b"consumer_create_response" in data:
+                await asyncio.sleep(self.creation_s)
             brought += len(data) * self.choking
             if brought > MUCH:
                 self.held.set()
@@ -126,6 +130,19 @@ async def test_who_reads_everything_does_not_stand_before_the_signs_of_life(rela
         between.go.set()
         await reading
         assert len(found) == N
+
+
+async def test_a_consumer_that_takes_its_time_is_asked_for_once(
+    relay: tuple[Relay, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server searches for the last message of each subject; a second consumer would tell everything again."""
+    between, url = relay
+    monkeypatch.setattr(natslink, "_REPLY_S", 0.3)
+    async with opened(front := engine_at(EngineAddress.parse(url, HOME.network), HOME, D)):
+        await fill(front, many(300))
+        before, between.creation_s = between.asked, 1.0
+        assert len(await front.bucket(0)) == 300
+        assert between.asked == before + 1
 
 
 class Silent:
