@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.crowd import Crowd
 from benchmarks.fates import SEED, Fates
+from benchmarks.intervals import intervals
 from benchmarks.report import Figure, Report
 from gateway.adjustment import Adjustment
 from gateway.arm import arms_of
@@ -40,9 +41,10 @@ Float64s = npt.NDArray[np.float64]
 
 
 def run(report: Report) -> None:
-    """All three parts."""
+    """All three parts, and the intervals where nothing depends on where one stands."""
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        intervals(report)
         for name, outcome in (("icu", "died_30d"), ("smoking", "weight_change"), ("rice", "yield")):
             for truth in ("trees", "smooth"):
                 simulated = Fates.of(name, outcome, truth)
@@ -160,7 +162,7 @@ class Predictions:
     inside: list[bool] = field(default_factory=list)
 
 
-def _real(report: Report, name: str, outcome: str, together: str | None, most: int = 8000) -> None:
+def _real(report: Report, name: str, outcome: str, together: str | None) -> None:
     """Figure 2(c), five-fold, whole groups held out."""
     crowd = Crowd.real(name, together)
     values = crowd.of(outcome)
@@ -168,14 +170,12 @@ def _real(report: Report, name: str, outcome: str, together: str | None, most: i
     usable = np.flatnonzero(np.isfinite(values) & (crowd.action != ""))
     crowd, values = crowd.part(usable), values[usable]
     part = crowd.folds(5, SEED)
-    random = np.random.default_rng(SEED)
-    chosen = random.permutation(len(values))[:most]
     found = Predictions()
     for fold in range(5):
         training = np.flatnonzero(part != fold)
         known = crowd.part(training)
         whole = known.whole()
-        for row in chosen[part[chosen] == fold].tolist():
+        for row in np.flatnonzero(part == fold).tolist():
             _predict(found, known, values[training], crowd, row, float(values[row]), kind, whole)
     _score(report, f"{name} {outcome}", kind, found)
 

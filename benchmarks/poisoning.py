@@ -1,8 +1,9 @@
 """What liars can move: one network of five, then two, with absurd outcomes, with copies, with 100,000 fakes.
 
-Five networks hold random fifths of the same nodes. Of every question the pooled difference between two actions and the
-robust view (the median of the five networks' own differences) are taken while all are honest, and again when one, or
-two, lie in one of three ways. What is told is how far each moved, as a share of the outcome's range.
+Five networks hold random fifths of the same nodes. Of every question the pooled difference between two actions, the
+robust mean of the five networks' own differences and their median are taken while all are honest, and again when one,
+or two, lie in one of three ways. What is told is how far each moved, as a share of the outcome's range, beside how far
+the robust mean moves when whoever lies is left out by one who knows it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.populations import real
 from benchmarks.report import ROOT, Figure, Report
 from gateway.corroboration import DISAGREE, corroborate, together
 from gateway.neighbours import Neighbours
+from gateway.robust import Robust
 from gateway.synthesis import synthesise
 from registry.schema import Outcome, Schema
 
@@ -30,6 +32,7 @@ REAL = (
     ("smoking", "weight_change", ("quit", "smoked-on"), 50),
     ("icu", "died_30d", ("catheter", "no-catheter"), 50),
     ("icu", "died_30d", ("catheter", "no-catheter"), 200),
+    ("icu", "died_30d", ("catheter", "no-catheter"), 400),
     ("crash", "died", ("belted+airbag", "none+none"), 500),
 )
 Float64s = npt.NDArray[np.float64]
@@ -63,39 +66,72 @@ Lie = Callable[[Case, Held, Sequence[Held], Float64s], Held]
 
 
 def run(report: Report) -> None:
-    """The simulated case and the real ones, with one liar and with two."""
+    """The simulated case and the real ones, with one liar and with two; and the worst of lies."""
     for case in (_simulated(), *_real()):
         honest = [_views(case, case.held, question) for question in case.questions]
         for liars in (1, 2):
             _tell(report, case, liars, honest)
+    _worst(report)
+
+
+def _worst(report: Report, draws: int = 300) -> None:
+    """The one of five who may say any number: by how many standard errors it moves either view at most."""
+    random = np.random.default_rng(17)
+    variance = np.ones(NETWORKS)
+    lies = np.arange(-8.0, 8.25, 0.25)
+    moved: dict[str, list[float]] = {"robust mean": [], "median": []}
+    for _ in range(draws):
+        honest = random.normal(size=NETWORKS)
+        before = _both(honest, variance)
+        after = [_both(np.append(honest[1:], lie), variance) for lie in lies.tolist()]
+        for view, how_far in moved.items():
+            how_far.append(max(abs(each[view] - before[view]) for each in after if each))
+    for view, how_far in moved.items():
+        name = f"simulated, 1 of {NETWORKS} says whatever moves it most: {view} moved, median of {draws}"
+        report.add(Figure(ISSUE, "5", name, float(np.median(how_far)), "standard errors"))
+
+
+def _both(estimate: Float64s, variance: Float64s) -> dict[str, float]:
+    found = Robust.of(estimate, variance)
+    return {} if found is None else {"robust mean": found.value, "median": float(np.median(estimate))}
 
 
 def _tell(report: Report, case: Case, liars: int, honest: Sequence[Views]) -> None:
     """By whichever lie moved it most; beside the pooled view's median over all lies."""
     others = case.held[liars:]
-    robust, pooled, known, flagged = [], [], [], []
+    moved: dict[str, list[float]] = {"robust mean": [], "median": []}
+    pooled, known, flagged = [], [], []
     for question, before in zip(case.questions, honest, strict=True):
         left = _views(case, others, question)
-        if before.robust is None or left.robust is None:
+        if not before.views or not left.views:
             continue
-        known.append(abs(left.robust - before.robust))
+        known.append(abs(left.views["robust mean"] - before.views["robust mean"]))
         after = [
             _views(case, [*(lie(case, each, others, question) for each in case.held[:liars]), *others], question)
             for lie in LIES
         ]
-        robust.append(max(abs(each.robust - before.robust) for each in after if each.robust is not None))
+        for view, how_far in moved.items():
+            how_far.append(max(abs(each.views[view] - before.views[view]) for each in after if each.views))
         flagged.append(all(each.disagree for each in after))
         if before.pooled is not None:
             pooled += [abs(each.pooled - before.pooled) for each in after if each.pooled is not None]
-    what = f"{case.name}, {liars} of {NETWORKS} lie"
-    span = case.high - case.low
-    for told, moved in (("median", np.median(robust)), (f"most of {len(robust)}", np.max(robust))):
-        share = 100 * float(moved) / span
-        bar, holds = ("<= 2%", share <= 2) if liars == 1 else (None, None)
-        ratio = float(moved / np.median(pooled))
-        report.add(Figure(ISSUE, "5", f"{what}: robust view moved, {told}", share, "%", "pooled", ratio, bar, holds))
-    left_out = 100 * float(np.median(known)) / span
-    report.add(Figure(ISSUE, "5", f"{what}: had they been left out, median", left_out, "%"))
+    what, span = f"{case.name}, {liars} of {NETWORKS} lie", case.high - case.low
+    usual = float(np.median(pooled))
+
+    def tell(name: str, figures: Sequence[float], *, barred: bool = False) -> None:
+        for told, figure in (("median", np.median(figures)), (f"most of {len(figures)}", np.max(figures))):
+            share = 100 * float(figure) / span
+            bar, holds = ("<= 2%", share <= 2) if barred else (None, None)
+            ratio = float(figure) / usual
+            report.add(Figure(ISSUE, "5", f"{what}: {name}, {told}", share, "%", "pooled", ratio, bar, holds))
+
+    tell("robust mean moved", moved["robust mean"], barred=liars == 1)
+    # Of k independent estimates with one variance, the mean and the mean of those left differ by this much.
+    lost = float(np.median([view.error for view in honest])) * (1 / (NETWORKS - liars) - 1 / NETWORKS) ** 0.5
+    name = f"{what}: what sampling K nodes each makes the mean of the others differ, root mean square"
+    report.add(Figure(ISSUE, "5", name, 100 * lost / span, "%"))
+    tell("robust mean, had they been left out", known)
+    tell("median moved", moved["median"])
     told_so = 100 * float(np.mean(flagged))
     bar, holds = ("100%", told_so == 100) if liars == 1 else (None, None)
     report.add(Figure(ISSUE, "5", f"{what}: told that networks disagree", told_so, "%", bar=bar, holds=holds))
@@ -103,10 +139,13 @@ def _tell(report: Report, case: Case, liars: int, honest: Sequence[Views]) -> No
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The pooled and the robust difference, None where there are too few, and whether disagreement is told."""
+    """The pooled difference, None where there are too few; the robust mean and the median, none where nobody can tell;
+    the median standard error of the networks; and whether disagreement is told.
+    """
 
     pooled: float | None
-    robust: float | None
+    views: dict[str, float]
+    error: float
     disagree: bool
 
 
@@ -117,10 +156,11 @@ def _views(case: Case, held: Sequence[Held], question: Float64s) -> Views:
     differences = found[case.outcome.name]["differences"]
     pooled = differences[0]["estimate"] if differences else None
     told: Any = corroborate(together(own), case.outcome, case.pair, case.floor)
-    if not told:
-        return Views(pooled, None, disagree=False)
-    middle = told[0]["median"]["estimate"]
-    return Views(pooled, middle, DISAGREE in told[0]["flags"])
+    if not told or told[0]["robust"] is None:
+        return Views(pooled, {}, np.nan, disagree=bool(told) and DISAGREE in told[0]["flags"])
+    views = {"robust mean": told[0]["robust"]["estimate"], "median": told[0]["median"]["estimate"]}
+    error = float(np.median([each["se"] for each in told[0]["networks"]]))
+    return Views(pooled, views, error, DISAGREE in told[0]["flags"])
 
 
 def _nearest(case: Case, network: str, held: Held, question: Float64s) -> Neighbours:

@@ -63,11 +63,11 @@ class Adjustment:
     def estimate(self, moved: Sample, action: str, outcome: Outcome) -> Estimate:
         """Of one arm that was moved."""
         away, fold = self.away[moved.members], self.fold[moved.members]
-        share = moved.weight / moved.weight.sum()
+        weighted = (moved.weight / moved.weight.sum())[:, None] * away
         error = 0.0
         for number, line in enumerate(self.whole.lines(action, outcome.name)):
             if line is not None:
-                gap = (share[fold == number, None] * away[fold == number]).sum(axis=0)
+                gap = weighted[fold == number].sum(axis=0)
                 # The folds' lines share most of their nodes: their errors add up as if they were one.
                 error += math.sqrt(max(0.0, float(gap @ line.variance @ gap)))
         mean = Mean.of(moved)

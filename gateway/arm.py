@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Arm:
         """The bandwidth is the arm's own K-th distance, or the common one where K is over all."""
         distance = neighbours.distance[members]
         radius = neighbours.radius.get(NO_ACTION if neighbours.per == "all" else action, math.inf)
-        kernel = kernel_weights(distance, bandwidth(distance, radius, floor))
+        kernel = kernel_weights(distance, bandwidth(distance, radius, floor), floor)
         all_names, all_places = origins
         present, origin = np.unique(all_places[members], return_inverse=True)
         names = tuple([all_names[place] for place in present.tolist()])
@@ -73,7 +74,7 @@ def arms_of(neighbours: Neighbours, actions: Sequence[str], floor: float) -> dic
         return {NO_ACTION: everybody(neighbours, floor)}
     arms = [*actions, *([] if NO_ACTION in actions else [NO_ACTION])]
     codes = {action: code for code, action in enumerate(arms)}
-    code = np.array([codes.get(action, -1) for action in neighbours.action], np.intp)
+    code = np.fromiter(map(codes.get, neighbours.action, repeat(-1)), np.intp, len(neighbours))
     members = {action: np.flatnonzero(code == codes[action]) for action in arms}
     if not len(members[NO_ACTION]) and NO_ACTION not in actions:
         del members[NO_ACTION]
@@ -89,4 +90,4 @@ def everybody(neighbours: Neighbours, floor: float) -> Arm:
 def _origins(neighbours: Neighbours) -> Origins:
     names = sorted(set(neighbours.network))
     places = {name: place for place, name in enumerate(names)}
-    return names, np.array([places[name] for name in neighbours.network], np.intp)
+    return names, np.fromiter(map(places.__getitem__, neighbours.network), np.intp, len(neighbours))

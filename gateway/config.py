@@ -31,10 +31,11 @@ from registry.anchor import Anchors
 from registry.clock import Clock
 from registry.coverage import DomainName, Name
 from registry.cut import Cut
+from registry.disclosure import check_disclosure
 from registry.endpoint import check_endpoints
 from registry.errors import ConfigError
 from registry.limiter import RATE
-from registry.schema import MIN_AGGREGATED, Schema
+from registry.schema import Schema
 from registry.source import Source
 from registry.tsig import TsigKey
 from registry.units import size
@@ -204,12 +205,12 @@ class FederationConfig:
         schema = Schema.from_yaml(self.here / section.schema_)
         if section.release == "packets" and schema.release == "aggregates":
             raise ConfigError(f"{self.file}: domains.{domain}.release: the schema releases aggregates, and no packets")
-        least = section.min_cohort or schema.min_cohort
-        if section.release == "aggregates" and least < MIN_AGGREGATED:
-            raise ConfigError(
-                f"{self.file}: domains.{domain}: where aggregates are released, min_cohort is {MIN_AGGREGATED} at least"
-            )
-        return replace(schema, release=section.release or schema.release)
+        release = section.release or schema.release
+        try:
+            check_disclosure(domain, release, section.min_cohort or schema.min_cohort)
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: domains.{error.detail}") from None
+        return replace(schema, release=release)
 
     def keys(self) -> dict[str, TsigKey]:
         """Who may transfer the registry's zones. Raises ConfigError where a secret cannot be read."""

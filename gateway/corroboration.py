@@ -2,7 +2,8 @@
 
 The pooled difference may be one network's doing: by what kind of nodes it has, by how it records, or by a lie. Here
 each network speaks for itself: the difference between its own K nearest of either action, so that what is peculiar to a
-network is in both arms and cancels. Over these stand the random-effects mean and, for who trusts nobody, the median.
+network is in both arms and cancels. Over these stand the random-effects mean and, for who trusts nobody, the median and
+the robust mean.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.interval import LEVEL
 from gateway.neighbours import Neighbours
 from gateway.observed import Observed
 from gateway.random_effects import RandomEffects, median
+from gateway.robust import Robust
 from registry.schema import Outcome
 
 MIN_NETWORKS = 3  # fewer that saw both actions corroborate nothing
@@ -50,7 +52,8 @@ def corroborate(
 
     opinions: each network's own K nearest of each action, all together; `action` and `radius` by `label`.
     {action, minus, level, networks: [{network, estimate, se, weight}], random_effects: null | {estimate, low, high,
-    tau, i2, q_p}, prediction: null | {low, high}, median: {estimate, low, high}, flags, method}.
+    tau, i2, q_p}, prediction: null | {low, high}, median: {estimate, low, high}, robust: null | {estimate, aside:
+    names}, flags, method}.
     """
     names = sorted(set(opinions.network))
     arms = arms_of(opinions, [label(network, action) for network in names for action in actions], bandwidth_floor)
@@ -114,10 +117,12 @@ def _told(views: Sequence[_View], level: float) -> dict[str, object]:
     variances = np.array([view.variance for view in views])
     pooled = RandomEffects.of(values, variances) if len(views) >= 2 else None
     middle, around = median(values, level)
+    robust = Robust.of(values, variances)
+    aside = [] if robust is None else [view.network for view, far in zip(views, robust.aside, strict=True) if far]
     flags = []
     if len(views) < MIN_NETWORKS:
         flags.append(UNCORROBORATED)
-    if pooled is not None and pooled.q_p < 1.0 - LEVEL:
+    if pooled is not None and (pooled.q_p < 1.0 - LEVEL or robust is None or aside):
         flags.append(DISAGREE)
     if pooled is None or pooled.weight.max() > DOMINANT:
         flags.append(DOMINATED)
@@ -131,6 +136,7 @@ def _told(views: Sequence[_View], level: float) -> dict[str, object]:
         "random_effects": _random_effects(pooled, level),
         "prediction": _interval(pooled.prediction(level) if pooled is not None else None),
         "median": {"estimate": middle, "low": around.low if around else None, "high": around.high if around else None},
+        "robust": None if robust is None else {"estimate": robust.value, "aside": aside},
         "flags": flags,
         "method": f"{views[0].method}, within each network; REML, Hartung-Knapp",
     }

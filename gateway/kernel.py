@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 
-# An Epanechnikov kernel (Epanechnikov, Theory Probab. Appl. 14, 1969) whose support ends at 2 / sqrt(3)
-# bandwidths, so that a neighbour at the bandwidth keeps a quarter of the weight of a perfect match. A kernel
-# that ended there would give nothing to the K-th neighbour, and to all the packets tied with it.
-EDGE_LOSS = 0.75
+# An Epanechnikov kernel (Epanechnikov, Theory Probab. Appl. 14, 1969) whose support ends at 1.08 bandwidths, so that a
+# neighbour at the bandwidth keeps 0.15 of the weight of a perfect match, or more. A kernel that ended there would give
+# nothing to the K-th neighbour, and to all the packets tied with it. How the loss was chosen: docs/synthesis.md.
+EDGE_LOSS = 0.85
 
 # A weight below this share of the arm's greatest has no say; kept, it would only cost digits.
 NEGLIGIBLE = 1e-12
@@ -27,12 +27,15 @@ def bandwidth(distance: Vector, radius: float, floor: float) -> float:
     return max(radius if math.isfinite(radius) else 0.0, floor, farthest)
 
 
-def kernel_weights(distance: Vector, width: float) -> Vector:
-    """(n,) weights 1 - 0.75 (distance / width)^2 in [0.25, 1]; all 1 where width is 0. distance <= width."""
+def kernel_weights(distance: Vector, width: float, floor: float) -> Vector:
+    """(n,) weights 1 - 0.85 (distance^2 - floor^2) / width^2 in [0.15, 1]; 1 at the floor and nearer.
+
+    distance <= width, floor <= width; all 1 where width is 0.
+    """
     if width == 0.0:
         return np.ones_like(distance)
-    share = distance / width
-    weights: Vector = 1.0 - EDGE_LOSS * share * share
+    share, least = distance / width, floor / width
+    weights: Vector = 1.0 - EDGE_LOSS * np.maximum(share * share - least * least, 0.0)
     return weights
 
 

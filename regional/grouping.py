@@ -113,7 +113,7 @@ def _greatest(values: Float64s) -> Float64s:
 def _directions(points: Float64s, rng: np.random.Generator) -> Iterator[Float64s]:
     """The directions in which centred points (n, d) differ most, then one at random."""
     axes: Float64s = np.linalg.eigh(points.T @ points)[1].T[::-1]
-    for axis in range(min(_AXES, len(axes))):
-        yield axes[axis]
+    for axis in axes[:_AXES]:
+        yield axis * np.sign(axis[np.abs(axis).argmax()])  # which of the two ways it points is the library's whim
     drawn: Float64s = rng.standard_normal((points.shape[1],))
     yield drawn

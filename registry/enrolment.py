@@ -22,6 +22,7 @@ import numpy as np
 from registry.cell import CellRecord, Naming
 from registry.clock import Clock
 from registry.coverage import Coverage, Renewal
+from registry.disclosure import check_disclosure
 from registry.endpoint import check_endpoints
 from registry.errors import (
     ConfigError,
@@ -77,6 +78,8 @@ class Enrolment:
     ) -> None:
         """Take up what the journal holds. Raises ConfigError for members at odds, Corrupt."""
         self.domains = {domain.name: domain for domain in domains}
+        for domain in self.domains.values():
+            check_disclosure(domain.name, domain.schema.release, domain.least)
         self.members = Members()
         self._journal = journal
         self._clock = clock

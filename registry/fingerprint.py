@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NoReturn
 
 import numpy as np
@@ -24,12 +24,6 @@ def encode(schema: Schema, situation: Mapping[str, object]) -> Fingerprint:
     fit, its value, and what would be right.
     """
     return np.frombuffer(_bytes(schema, situation), dtype="<f4").astype(np.float32)
-
-
-def encode_many(schema: Schema, situations: Sequence[Mapping[str, object]]) -> Fingerprint:
-    """The fingerprints of n situations, (n, d) float32. Raises SituationError."""
-    joined = b"".join([_bytes(schema, situation) for situation in situations])
-    return np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(situations), schema.dimension)
 
 
 def to_base64(fingerprint: Fingerprint) -> str:

@@ -22,6 +22,7 @@ MAX_INTERVALS = 6  # of a duration, in which survival is counted where persons a
 MAX_ADJUSTED = 8  # axes of the features that are adjusted for
 SPACE_VERSION = 1
 MIN_AGGREGATED = 5  # persons; sums over fewer tell of each
+USUAL_COHORT = 11  # in a published sum, where the schema does not say
 
 UNIT_SECONDS: Mapping[str, float] = {
     "seconds": 1.0,
@@ -56,14 +57,19 @@ class _SchemaPart(Part):
     notice: str = ""
     source: Text | None = None
     study: Literal["observational", "randomised"]
-    release: Literal["packets", "aggregates"]
-    min_cohort: Annotated[int, Field(ge=1, le=10_000)]
+    release: Literal["packets", "aggregates"] = "aggregates"  # who forgets to say it gives nobody away
+    min_cohort: Annotated[int | None, Field(ge=1, le=10_000)] = None
     bandwidth_floor: Annotated[float, Field(gt=0, le=1000)]
     actions: Annotated[dict[_Action, Text], Field(max_length=64, default_factory=dict)]
     features: Annotated[dict[_Name, AnyKind], Field(min_length=1, max_length=200)]
     adjust_for: Annotated[list[Text], Field(max_length=MAX_ADJUSTED, default_factory=list)]
     outcomes: Annotated[dict[_Name, _OutcomePart], Field(min_length=1, max_length=16)]
     table: Table | None = None
+
+    @property
+    def least(self) -> int:
+        """min_cohort, or what it is where the schema does not say."""
+        return self.min_cohort or (1 if self.release == "packets" else USUAL_COHORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ class Schema:
             source=part.source,
             study=part.study,
             release=part.release,
-            min_cohort=part.min_cohort,
+            min_cohort=part.least,
             features=features,
             adjust_for=tuple(part.adjust_for),
             adjusted=_axes(features, part.adjust_for),
@@ -182,7 +188,7 @@ class Schema:
 
 def _problems(part: _SchemaPart) -> Iterator[tuple[Path_, str]]:
     """What is wrong between the parts."""
-    if part.release == "aggregates" and part.min_cohort < MIN_AGGREGATED:
+    if part.release == "aggregates" and part.least < MIN_AGGREGATED:
         yield ("min_cohort",), f"where aggregates are released it is {MIN_AGGREGATED} at least; medicine takes 11"
     dimension = 0
     for name, kind in part.features.items():

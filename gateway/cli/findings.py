@@ -83,10 +83,13 @@ def _show_corroboration(pair: Mapping[str, Any], console: Console) -> None:
     """What the networks say of a pair, each by itself."""
     found = pair["random_effects"]
     pooled = f"; together {_number(found['estimate'])} ({_interval(found)})" if found is not None else ""
+    robust = pair["robust"]
+    middle = f", robust {_number(robust['estimate'])}" if robust is not None else ""
+    aside = f" without {escape(', '.join(robust['aside']))}" if robust is not None and robust["aside"] else ""
     flags = "".join(f"; [red]{flag}[/red]" for flag in pair["flags"])
     console.print(
         f"  within networks, {escape(pair['action'])} less {escape(pair['minus'])}: {len(pair['networks'])} networks,"
-        f" median {_number(pair['median']['estimate'])}{pooled}{flags}",
+        f" median {_number(pair['median']['estimate'])}{middle}{aside}{pooled}{flags}",
         highlight=False,
     )
 

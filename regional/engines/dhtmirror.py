@@ -112,10 +112,10 @@ class DhtMirror:
             return
         before = self._begun
         while self._done <= before:
-            if self._refreshing is None:
+            if self._refreshing is None or self._refreshing.done():  # awaiting one that is done would never pause
                 self._begun += 1
                 self._refreshing = asyncio.create_task(self._refresh(self._begun))
-                self._refreshing.add_done_callback(self._refreshed)
+                self._refreshing.add_done_callback(_looked_at)
             await asyncio.shield(self._refreshing)  # who waits no longer loses nothing
 
     async def _refresh(self, number: int) -> None:
@@ -128,11 +128,6 @@ class DhtMirror:
             leaves = [(bucket, ref) for (bucket, _), part in zip(tops, parts, strict=True) for ref in part]
             self._adopt(heads, leaves, known)
         self._asked, self._done = asked, number
-
-    def _refreshed(self, task: asyncio.Task[None]) -> None:
-        self._refreshing = None
-        if not task.cancelled():
-            task.exception()  # those who wait are told
 
     async def _newest(self) -> list[Head]:
         """The heads of all buckets, none older than one that was seen before."""
@@ -227,8 +222,7 @@ class DhtMirror:
 
     def _opened(self, name: bytes, task: asyncio.Task[None]) -> None:
         del self._opening[name]
-        if not task.cancelled():
-            task.exception()  # those who wait are told; nobody may wait any more
+        _looked_at(task)
 
     def _entry(self, node: bytes) -> Entry:
         packet = self._packets[node][1]
@@ -259,6 +253,11 @@ def _reaches(head: Head, query: NearestQuery, result: NearestResult) -> Callable
         return max((each[bit] for bit in range(len(each)) if mask >> bit & 1), default=-1.0)
 
     return of_mask
+
+
+def _looked_at(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # those who wait are told; nobody may wait any more
 
 
 def _arms(query: NearestQuery, result: NearestResult) -> dict[str, tuple[int, float]]:

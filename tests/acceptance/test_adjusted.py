@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from regional.atombatch import AtomBatch
 from regional.cohort import Figures
 from regional.momenttable import MomentTable, nodes_of
 from regional.packet import node_from_text
-from tests.acceptance.federated import Federated, situation
+from tests.acceptance.federated import Federated, situation, until
 from tests.acceptance.truth import Truth
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -71,14 +70,16 @@ async def test_the_real_estimates_are_adjusted(kindred: Federated, truths: dict[
 
 async def _with_all_tables(kindred: Federated, truth: Truth, question: dict[str, Any]) -> Any:
     """The answer once the networks' tables of moments count every packet; they are made in the background."""
-    async with asyncio.timeout(60):
-        while True:
-            answer = await kindred.ask(**question)
-            told = {name: each["adjustment"] for name, each in answer["synthesis"].items()}
-            known = {name: sum(_known(each, name) for each in truth.packets.values()) for name in told}
-            if all(each["networks"] and each["n"] == known[name] for name, each in told.items()):
-                return answer
-            await asyncio.sleep(0.2)
+    answers: list[Any] = []
+
+    async def all_counted() -> bool:
+        answers.append(await kindred.ask(**question))
+        told = {name: each["adjustment"] for name, each in answers[-1]["synthesis"].items()}
+        known = {name: sum(_known(each, name) for each in truth.packets.values()) for name in told}
+        return all(each["networks"] and each["n"] == known[name] for name, each in told.items())
+
+    await until(all_counted)
+    return answers[-1]
 
 
 def _known(atom: Any, outcome: str) -> int:

@@ -137,9 +137,9 @@ async def test_each_network_can_be_heard_by_itself(kindred: Federated, truths: d
         means = []
         for action in (pair["action"], pair["minus"]):
             arm = [(held[place], distance) for place, distance in own if held[place].action == action]
-            width = max(1.0, *(distance for _, distance in arm))
+            width = max(1.0, *(distance for _, distance in arm))  # 1: the schema's floor
             figures = [atom.outcomes["died_30d"] for atom, _ in arm]
-            kernel = [1 - 0.75 * (distance / width) ** 2 for _, distance in arm]
+            kernel = [1 - 0.85 * max(0.0, distance**2 - 1.0) / width**2 for _, distance in arm]
             weight = [share * each.n for share, each in zip(kernel, figures, strict=True)]
             means.append(np.average([each.mean for each in figures], weights=weight))
         assert told["estimate"] == pytest.approx(means[0] - means[1], rel=1e-9)

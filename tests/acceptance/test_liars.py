@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.federated import DATA, Document, Federated, federated, situation
+from tests.acceptance.federated import DATA, ROOT, Document, Federated, federated, situation
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FEDERATION = """
 version: 1
 registry: {dns: @dns, http: @http}
-domains: {smoking.medicine: {schema: $ROOT/examples/domains/smoking.yaml}}
+domains:
+  smoking.medicine: {schema: $ROOT/examples/domains/smoking.yaml}
+  smoking.survey: {schema: $HOME/survey.yaml}
 networks:
   honest-{part}:
     domain: smoking.medicine
@@ -26,9 +28,17 @@ networks:
     listen: @honest
     data: $ROOT/examples/data/nhefs.csv.gz
     each: {part: {column: seqn, parts: 5}}
-  liar: {domain: smoking.medicine, listen: @liar, data: $HOME/liar.csv}
+  survey-{part}:
+    domain: smoking.survey
+    process: honest
+    listen: @honest
+    data: $ROOT/examples/data/nhefs.csv.gz
+    each: {part: {column: seqn, parts: 5}}
+  liar: {domain: smoking.medicine, process: liar, listen: @liar, data: $HOME/liar.csv}
+  survey-liar: {domain: smoking.survey, process: liar, listen: @liar, data: $HOME/liar.csv}
 gateway: {listen: @gateway}
 """
+LIARS = {"smoking.medicine": "liar", "smoking.survey": "survey-liar"}  # of aggregates, and of packets
 
 
 def lies(path: Path) -> None:
@@ -56,32 +66,37 @@ def lies(path: Path) -> None:
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federated]:
     home = tmp_path_factory.mktemp("liars")
     lies(home / "liar.csv")
+    schema = (ROOT / "examples" / "domains" / "smoking.yaml").read_text()
+    packets = schema.replace("release: aggregates", "release: packets").replace("min_cohort: 11", "min_cohort: 1")
+    (home / "survey.yaml").write_text(packets)
     async with federated(home, FEDERATION) as found:
         await found.deposit()
         yield found
 
 
-async def ask(running: Federated, **members: object) -> Document:
-    return await running.ask(
-        domain="smoking.medicine", situation=situation("smoking"), k=50, outcomes=["weight_change"], **members
-    )
+async def ask(running: Federated, domain: str, **members: object) -> Document:
+    return await running.ask(domain=domain, situation=situation("smoking"), k=50, outcomes=["weight_change"], **members)
 
 
-async def test_who_claims_to_be_nearest_is_not_the_only_one_heard(running: Federated) -> None:
-    answer = await ask(running, corroborate=True)
+@pytest.mark.parametrize("domain", LIARS)
+async def test_who_claims_to_be_nearest_is_not_the_only_one_heard(running: Federated, domain: str) -> None:
+    answer = await ask(running, domain, corroborate=True)
     # All neighbours lie at distance 0: nobody but the liar had to be asked for them.
-    assert {each["network"] for each in answer["neighbours"]} == {"liar"}
+    assert {each["network"] for each in answer["neighbours"]} == {LIARS[domain]}
     [difference] = answer["synthesis"]["weight_change"]["differences"]
     assert difference["estimate"] > 100
     [told] = answer["synthesis"]["weight_change"]["heterogeneity"]
     assert len(told["networks"]) == 5
-    assert sum(each["network"] == "liar" for each in told["networks"]) == 1
+    assert sum(each["network"] == LIARS[domain] for each in told["networks"]) == 1
     assert "networks disagree" in told["flags"]
     assert abs(told["median"]["estimate"]) < 10
+    assert abs(told["robust"]["estimate"]) < 10
+    assert told["robust"]["aside"] == [LIARS[domain]]
 
 
-async def test_without_being_asked_to_nobody_contradicts(running: Federated) -> None:
+@pytest.mark.parametrize("domain", LIARS)
+async def test_without_being_asked_to_nobody_contradicts(running: Federated, domain: str) -> None:
     """What the certificate says of neighbours is true; that the outcomes are is not its to say."""
-    answer = await ask(running)
+    answer = await ask(running, domain)
     assert answer["certificate"]["neighbours_complete"] is True
     assert answer["synthesis"]["weight_change"]["heterogeneity"] is None

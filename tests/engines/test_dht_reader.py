@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from regional.client import Failed, NearestRequest, Refused, TimedOut
+from regional.engines.dhtdirectory import Directory
+from regional.engines.dhtitem import Head
+from regional.engines.dhtmirror import DhtMirror
+from regional.engines.dhtnode import DhtNode
 from regional.engines.dhtreader import DhtReader
 from regional.engines.reading import Bounds
 from registry.clock import ManualClock, SystemClock
@@ -17,7 +22,7 @@ from registry.keys import SigningKey
 from tests.acceptance.federated import Document, federated, situation, until, write_slice
 from tests.engines.dht_kind import KEY, Dht
 from tests.engines.dht_ring import DhtRing
-from tests.engines.kinds import HOME
+from tests.engines.kinds import HOME, D
 from tests.engines.packets import brute_force, fill, many, packet, pair, questions
 from tests.engines.test_suite import PARTED, origin
 from tests.ports import free_port
@@ -132,6 +137,34 @@ async def test_no_more_is_held_than_may_be(dht: Dht, name: str) -> None:
                 assert [key[0] for key in made._mirrors] == [first]
             finally:
                 await made.close()
+
+
+class Waiting(Directory):
+    """The directory of a network without packets; heads are read once `may` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(DhtNode([]), KEY.public, "empty")
+        self.may = asyncio.Event()
+        self.read = 0
+
+    async def head(self, bucket: int) -> Head | None:
+        await self.may.wait()
+        self.read += 1
+        return Head(HOME, bucket, 1, 1, D, self.read, 0.0, 0, (), None)
+
+
+async def test_questions_of_one_moment_share_the_heads_and_one_that_comes_as_they_are_read_has_its_own() -> None:
+    """It must not wait for what is done already: that would hold everybody up for ever."""
+    directory = Waiting()
+    mirror = DhtMirror(directory, HOME, D, ManualClock(0.0))
+    early = [asyncio.create_task(mirror.refresh()) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    directory.may.set()
+    late = asyncio.create_task(mirror.refresh())
+    await asyncio.gather(*early, late)
+    assert directory.read == 2
+    mirror.close()
 
 
 async def test_an_answer_holds_what_was_acknowledged_before_it_was_asked_for(dht: Dht, name: str) -> None:

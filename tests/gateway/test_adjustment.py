@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 from gateway.contrast import FROM_WHOLE, NOT_FROM_WHOLE
 from gateway.difference import NOT_AFTER_ADJUSTMENT, NOT_DISTINGUISHABLE
+from gateway.kernel import kernel_weights
 from gateway.neighbours import Neighbours
 from gateway.standpoint import FEW_IN_TABLES, NO_FEATURES, NO_TABLES, NOT_FOR_DURATIONS, Standpoint
 from gateway.synthesis import synthesise
@@ -113,7 +114,7 @@ def test_each_neighbour_is_moved_along_a_line_drawn_without_its_fold() -> None:
         y = np.array([people.outcomes[i]["yield"] for i in rows])
         slopes[each] = LinearRegression().fit(people.x[rows, :2], y, sample_weight=people.weight[rows]).coef_
     distance = near.distance[arm]
-    weight = (1 - 0.75 * (distance / distance.max()) ** 2) * near.weight[arm]
+    weight = kernel_weights(distance, distance.max(), 0.01) * near.weight[arm]
     moved = [
         near.outcomes[i]["yield"] - (near.points[i, :2] - QUERY[:2]) @ slopes[fold_of(near.node[i])]  # type: ignore[operator]
         for i in arm

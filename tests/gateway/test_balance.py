@@ -51,7 +51,7 @@ def test_of_one_axis_it_is_the_familiar_one() -> None:
     worst = pair(of)["features"][0]
     assert (worst["feature"], worst["label"]) == ("age", "age")
     axis = of.points[:, AXES["age"]][:, 0]
-    weight = of.weight * kernel_weights(of.distance, 2.0)
+    weight = of.weight * kernel_weights(of.distance, 2.0, 0.1)
     theirs = [DescrStatsW(axis[part], weights=weight[part]) for part in (slice(70), slice(70, None))]
     gap = theirs[0].mean - theirs[1].mean
     assert worst["smd"] == pytest.approx(abs(gap) / math.sqrt((theirs[0].var + theirs[1].var) / 2), rel=1e-9)

@@ -112,6 +112,36 @@ def test_a_network_whose_engine_is_asked(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).networks["one"].asked_at == "http://127.0.0.1:7301/one"
 
 
+@pytest.mark.parametrize(
+    ("domain", "schema", "section", "says"),
+    [
+        ("medicine", "crash", "", "medicine: domains of medicine release aggregates"),
+        ("crash.medicine", "crash", "", "crash.medicine: domains of medicine release aggregates"),
+        ("a.crash.medicine", "crash", "", "domains of medicine release aggregates"),
+        ("icu.medicine", "icu", ", release: packets", "the schema releases aggregates, and no packets"),
+        ("crash.medicine", "crash", ", release: aggregates, min_cohort: 10", "in medicine min_cohort is 11 at least"),
+        ("icu.medicine", "icu", ", min_cohort: 10", "in medicine min_cohort is 11 at least, not 10"),
+        ("icu.survey", "icu", ", release: packets", "the schema releases aggregates, and no packets"),
+        ("icu.survey", "icu", ", min_cohort: 1", "min_cohort is 5 at least, not 1"),
+        ("crash.vehicles", "crash", ", release: aggregates", "min_cohort is 5 at least, not 1"),
+        ("crash.medicine", "crash", ", release: aggregates, min_cohort: 11", None),
+        ("icu.medicine", "icu", ", min_cohort: 20", None),
+        ("icu.survey", "icu", ", min_cohort: 5", None),
+        ("medicine.vehicles", "crash", "", None),
+        ("crash.paramedicine", "crash", "", None),
+    ],
+)
+def test_no_line_of_the_file_releases_packets_of_patients(
+    tmp_path: Path, domain: str, schema: str, section: str, says: str | None
+) -> None:
+    text = GOOD.replace("/crash.yaml", f"/{schema}.yaml{section}").replace("crash.vehicles", domain)
+    if says is None:
+        assert read(tmp_path, text).schemas()
+    else:
+        with pytest.raises(ConfigError, match=rf"federation\.yaml: domains\..*{says}"):
+            read(tmp_path, text).schemas()
+
+
 def test_where_aggregates_are_released_the_engine_is_not_asked(tmp_path: Path) -> None:
     schema = (ROOT / "examples/domains/crash.yaml").read_text()
     assert "release: packets" in schema

@@ -44,7 +44,7 @@ def told(*networks: Neighbours, outcome: Any = YIELD) -> Any:
 def test_a_networks_difference_is_its_own() -> None:
     of = network(1)
     pair = told(of, network(2, base=900.0), network(3, base=-40.0))
-    weight = kernel_weights(of.distance, 2.0)
+    weight = kernel_weights(of.distance, 2.0, 0.1)
     value = np.array([row["yield"] for row in of.outcomes])
     arms = []
     for part in (slice(40), slice(40, None)):

@@ -6,24 +6,43 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsRegressor
 
 from gateway.kernel import NEGLIGIBLE, bandwidth, effective_n, kernel_weights, normalised
 
 
-def test_weight_falls_from_one_to_a_quarter() -> None:
-    assert kernel_weights(np.array([0.0, 1.0, 2.0]), 2.0).tolist() == [1.0, 0.8125, 0.25]
+def test_weight_falls_from_one_to_the_bandwidth() -> None:
+    assert kernel_weights(np.array([0.0, 1.0, 2.0]), 2.0, 0.0).tolist() == pytest.approx([1.0, 0.7875, 0.15], rel=1e-15)
+
+
+def test_nearer_than_the_floor_all_count_equally() -> None:
+    near, at, beyond, far = kernel_weights(np.array([0.0, 1.0, 1.5, 2.0]), 2.0, 1.0).tolist()
+    assert near == at == 1.0
+    assert (beyond, far) == pytest.approx((1 - 0.85 * 1.25 / 4, 1 - 0.85 * 3 / 4), rel=1e-15)
+    # Where the K-th neighbour is no farther than the floor there is nothing to weigh; just beyond it, next to nothing.
+    assert kernel_weights(np.array([0.0, 0.3, 1.0]), 1.0, 1.0).tolist() == [1.0, 1.0, 1.0]
+    assert kernel_weights(np.array([0.0, 0.3, 1.001]), 1.001, 1.0) == pytest.approx([1.0, 1.0, 1.0], abs=0.002)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30), st.floats(0, 1e6), st.floats(0, 1e3))
+def test_weights_never_rise_with_distance(distances: list[float], radius: float, floor: float) -> None:
+    distance = np.sort(distances)
+    weights = kernel_weights(distance, bandwidth(distance, radius, floor), floor)
+    assert (np.diff(weights) <= 0).all()
+    assert ((weights >= 0.15 - 1e-12) & (weights <= 1.0)).all()
 
 
 def test_all_at_distance_zero_count_equally() -> None:
     distance = np.zeros(5)
     assert bandwidth(distance, 0.0, 0.0) == 0.0
-    assert kernel_weights(distance, 0.0).tolist() == [1.0] * 5
+    assert kernel_weights(distance, 0.0, 0.0).tolist() == [1.0] * 5
 
 
 def test_all_tied_at_the_kth_distance_count_equally() -> None:
     distance = np.full(12, 1.7)
-    weights = normalised(kernel_weights(distance, bandwidth(distance, 1.7, 0.0)), np.ones(12))
+    weights = normalised(kernel_weights(distance, bandwidth(distance, 1.7, 0.0), 0.0), np.ones(12))
     assert weights.tolist() == [1.0] * 12
     assert effective_n(weights, np.ones(len(weights))) == 12.0
 
@@ -66,12 +85,12 @@ def test_kernel_mean_equals_scikit_learn() -> None:
     k = 40
 
     def weigh(distances: np.ndarray) -> np.ndarray:
-        return np.array([kernel_weights(row, bandwidth(row, float(row[-1]), 0.3)) for row in distances])
+        return np.array([kernel_weights(row, bandwidth(row, float(row[-1]), 0.3), 0.3) for row in distances])
 
     model = KNeighborsRegressor(n_neighbors=k, weights=weigh, algorithm="brute").fit(points, values)
     expected = model.predict(query)
     for i, at in enumerate(query):
         distance = np.sqrt(((points - at) ** 2).sum(axis=1))
         nearest = np.argsort(distance)[:k]
-        weights = normalised(kernel_weights(distance[nearest], float(distance[nearest[-1]])), np.ones(k))
+        weights = normalised(kernel_weights(distance[nearest], float(distance[nearest[-1]]), 0.3), np.ones(k))
         assert np.average(values[nearest], weights=weights) == pytest.approx(expected[i], rel=1e-9)

@@ -15,6 +15,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from gateway.estimate import TOO_FEW
 from gateway.finding import INTERRUPTED
+from gateway.kernel import kernel_weights
 from gateway.neighbours import Neighbours
 from gateway.synthesis import synthesise
 from regional.admission import Admission
@@ -44,7 +45,7 @@ def test_an_ordinal_is_its_mean_place_and_its_distribution() -> None:
     values = rng.integers(0, 4, 80).astype(float)
     distance = np.sort(rng.uniform(0, 2, 80))
     found = arm(harmed(values.tolist(), distance=distance.tolist(), radius={"a": 2.0}), HARM)
-    weight = 1 - 0.75 * (distance / 2.0) ** 2
+    weight = kernel_weights(distance, 2.0, 0.1)
     n_eff = weight.sum() ** 2 / (weight**2).sum()
     theirs = DescrStatsW(values, weights=weight * n_eff / weight.sum())
     assert found["estimate"] == pytest.approx(theirs.mean, rel=1e-9)

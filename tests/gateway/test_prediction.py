@@ -30,7 +30,7 @@ def test_one_more_value_lies_inside_in_95_of_100(draw, weighted: bool) -> None: 
     held = []
     for _ in range(4000):
         values = draw(rng, 51)
-        weight = kernel_weights(np.sort(rng.uniform(0, 1, 50)), 1.0) if weighted else np.ones(50)
+        weight = kernel_weights(np.sort(rng.uniform(0, 1, 50)), 1.0, 0.0) if weighted else np.ones(50)
         found = predicted(sample(values[:50], weight / weight.max()), 0.95)
         assert found is not None
         held.append(found.low <= values[50] <= found.high)

@@ -55,9 +55,11 @@ def test_estimate_equals_scikit_learn_over_the_same_neighbours() -> None:
     rng = np.random.default_rng(5)
     points, values = rng.normal(size=(400, 4)), rng.normal(30, 4, 400)
     k, query = 60, rng.normal(size=4)
-    model = KNeighborsRegressor(
-        k, weights=lambda rows: np.array([kernel_weights(row, max(0.1, row[-1])) for row in rows]), algorithm="brute"
-    ).fit(points, values)
+
+    def weigh(distances: np.ndarray) -> np.ndarray:
+        return np.array([kernel_weights(row, max(0.1, row[-1]), 0.1) for row in distances])
+
+    model = KNeighborsRegressor(k, weights=weigh, algorithm="brute").fit(points, values)
     distance = np.sqrt(((points - query) ** 2).sum(axis=1))
     nearest = np.argsort(distance)[:k]
     rows = [{"yield": float(value)} for value in values[nearest]]
@@ -231,7 +233,7 @@ def test_over_all_there_is_one_bandwidth_and_an_overall_arm() -> None:
     rows = [{"yield": float(value)} for value in range(40)]
     of = neighbours(rows, ["a", "b"] * 20, np.linspace(0, 1, 40).tolist(), per="all", radius={"": 2.0})
     result = synthesis(of, ("a", "b"))["yield"]
-    weights = kernel_weights(of.distance, 2.0)
+    weights = kernel_weights(of.distance, 2.0, 0.1)
     assert result["overall"]["estimate"] == pytest.approx(np.average(np.arange(40), weights=weights), rel=1e-12)
     expected = np.average(np.arange(0, 40, 2), weights=weights[::2])
     assert result["actions"]["a"]["estimate"] == pytest.approx(expected, rel=1e-12)
@@ -243,7 +245,7 @@ def test_per_action_each_arm_has_its_own_bandwidth() -> None:
     of = neighbours(rows, ["a", "b"] * 20, np.linspace(0, 1, 40).tolist(), radius=radius)
     arms = synthesis(of, ("a", "b"))["yield"]["actions"]
     for first, action in enumerate("ab"):
-        weights = kernel_weights(of.distance[first::2], radius[action])
+        weights = kernel_weights(of.distance[first::2], radius[action], 0.1)
         expected = np.average(np.arange(first, 40, 2), weights=weights)
         assert arms[action]["estimate"] == pytest.approx(expected, rel=1e-12)
 

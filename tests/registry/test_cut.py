@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import dns.message
@@ -70,7 +71,9 @@ async def test_a_registry_of_one_zone(tmp_path: Path) -> None:
     """It serves medicine.kindred.internal. and below; its name server is named there, and the origin is not its."""
     clock = ManualClock(1_800_000_000.0)
     journal = Journal(tmp_path)
-    enrolment = Enrolment([DomainEntry("icu.medicine", SCHEMA)], [], journal, clock, ORIGIN)
+    enrolment = Enrolment(
+        [DomainEntry("icu.medicine", replace(SCHEMA, release="aggregates", min_cohort=11))], [], journal, clock, ORIGIN
+    )
     publisher = Publisher(enrolment, journal, clock, addresses=("127.0.0.2",), zone="medicine")
     await publisher.tick()
     zones = publisher.zones()

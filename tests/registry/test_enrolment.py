@@ -380,12 +380,23 @@ def test_members_at_odds_are_refused(registry: Registry[ManualClock]) -> None:
         Enrolment(domains, [lost], registry.journal, registry.clock, "kindred.internal.")
 
 
+def test_a_registry_does_not_serve_packets_of_patients(tmp_path: Path) -> None:
+    opened = open_registry(tmp_path, ManualClock())
+    for entry in (
+        DomainEntry("icu.medicine", SCHEMA, min_cohort=11),
+        DomainEntry("icu.medicine", replace(SCHEMA, release="aggregates"), min_cohort=10),
+    ):
+        with pytest.raises(ConfigError, match=r"^icu\.medicine: "):
+            Enrolment([entry], [], opened.journal, opened.clock, "o.")
+    opened.journal.close()
+
+
 @pytest.mark.parametrize("endpoint", ["nats://127.0.0.1:4222/x", "MQTT://h/x", "dht:abc", "nonsense", ""])
 def test_where_aggregates_are_released_nobody_may_read_packets(tmp_path: Path, endpoint: str) -> None:
     opened = open_registry(tmp_path, ManualClock())
     member = Member("one", "d", KEYS["north"].public, ("http://127.0.0.1:1/one", endpoint), "nats")
     Enrolment([DomainEntry("d", SCHEMA)], [member], opened.journal, opened.clock, "o.")
-    domains = [DomainEntry("d", replace(SCHEMA, release="aggregates"))]
+    domains = [DomainEntry("d", replace(SCHEMA, release="aggregates"), min_cohort=5)]
     with pytest.raises(ConfigError, match="network one: d releases aggregates, and who asks at"):
         Enrolment(domains, [member], opened.journal, opened.clock, "o.")
     Enrolment(domains, [replace(member, endpoints=("HTTPS://h/one",))], opened.journal, opened.clock, "o.")

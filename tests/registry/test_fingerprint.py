@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sample_schemas import FIELD, SITUATION, feature, field, square, value
 
 from registry.errors import FingerprintError, SituationError
-from registry.fingerprint import check_space, encode, encode_many, from_wire, to_base64
+from registry.fingerprint import check_space, encode, from_wire, to_base64
 from registry.schema import Schema
 
 SCHEMA = field()
@@ -54,12 +54,6 @@ def test_the_same_bits_everywhere() -> None:
     """Whoever computes other bits here does not speak of the same space."""
     assert encode(SCHEMA, SITUATION).tobytes().hex() == BITS
     assert SCHEMA.space.hex() == SPACE
-
-
-def test_many_at_once_are_the_same() -> None:
-    situations = [{**SITUATION, "clay": clay, "area": None if clay % 3 else 7} for clay in range(20)]
-    assert (encode_many(SCHEMA, situations) == np.array([encode(SCHEMA, each) for each in situations])).all()
-    assert encode_many(SCHEMA, []).shape == (0, SCHEMA.dimension)
 
 
 def test_a_number_is_a_number_whatever_was_seen_before() -> None:

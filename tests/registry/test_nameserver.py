@@ -17,6 +17,7 @@ from registry import nameserver
 from registry.errors import ConfigError
 from registry.nameserver import NameServer
 from registry.zone import ZoneSet
+from tests.ports import free_port
 from tests.programs import program
 
 ROOT = NAMING.cell(17, ())
@@ -235,9 +236,9 @@ async def test_a_port_in_use_is_named(server: NameServer) -> None:
 
 
 async def test_udp_alone_in_use_is_named_and_nothing_stays_bound() -> None:
+    port = free_port()
     holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    holder.bind(("127.0.0.1", 0))
-    port = holder.getsockname()[1]
+    holder.bind(("127.0.0.1", port))
     with pytest.raises(ConfigError, match="in use"):
         await NameServer(ZoneSet, port=port).start()
     holder.close()

@@ -41,6 +41,20 @@ def test_what_a_schema_holds() -> None:
     assert [feature.required for feature in schema.features] == [True, False, True, True, False, True]
 
 
+def test_who_does_not_say_what_may_be_released_gives_nobody_away() -> None:
+    said = {name: value for name, value in FIELD.items() if name not in ("release", "min_cohort")}
+    assert FIELD["release"] == "packets"
+    for document, release, least in (
+        (said, "aggregates", 11),
+        ({**said, "min_cohort": 7}, "aggregates", 7),
+        ({**said, "release": "aggregates"}, "aggregates", 11),
+        ({**said, "release": "packets"}, "packets", 1),
+    ):
+        schema = Schema.from_document(document, "f")
+        assert (schema.release, schema.min_cohort) == (release, least)
+    assert faults({**said, "min_cohort": 4})[0].startswith("min_cohort: where aggregates are released it is 5 at least")
+
+
 def test_only_what_encodes_changes_the_space_and_a_table_changes_nothing() -> None:
     schema = field()
     features = FIELD["features"]
