@@ -24,6 +24,11 @@ from registry.errors import KindredError, StorageFull
 MAX_GROUP: Final = 256  # messages under way
 FEW: Final = 16  # after others wrote, so that they get a turn
 _PAUSE_S: Final = 0.002
+_SOON_S: Final = 0.25  # what was written is heard in milliseconds, unless all is being read
+
+
+class Unheard(Exception):
+    """The watch has not told yet what was written last, or it told of another stream."""
 
 
 class Place(NamedTuple):
@@ -112,6 +117,18 @@ class NatsWriter:
             self._last = revision
             self._heard.set()
 
+    async def place(self, node: bytes) -> Place | None:
+        """Where a node is by now, whoever put it there. Raises Unheard where that is not known soon."""
+        before, last = self._last, await self._link.last()
+        try:
+            async with asyncio.timeout(_SOON_S):
+                await self._reached(last)
+        except TimeoutError:
+            raise Unheard from None
+        if before > last:
+            raise Unheard
+        return self._places.get(node)
+
     async def close(self) -> None:
         """Leave what is not done undone."""
         await self._line.close()
@@ -196,7 +213,9 @@ class NatsWriter:
     async def _catch_up(self) -> None:
         """Learn what others wrote, and leave them a moment. Raises Unavailable."""
         await asyncio.sleep(_PAUSE_S * random.random())  # noqa: S311
-        last = await self._link.last()
-        while self._last < last:
+        await self._reached(await self._link.last())
+
+    async def _reached(self, revision: int) -> None:
+        while self._last < revision:
             self._heard.clear()
             await self._heard.wait()

@@ -14,15 +14,16 @@ import pytest
 import pytest_asyncio
 from nats.js.api import DeliverPolicy
 
-from regional.engines import natsconsumer, natslink
+from regional.engines import natsconsumer, natslink, natswriter
 from regional.engines.address import EngineAddress
 from regional.engines.natsclient import Connection
-from regional.engines.natsconsumer import STEP, Heard, consumed
+from regional.engines.natsconsumer import STEP, Heard, Message, consumed
+from regional.engines.natslink import NatsLink
 from regional.engines.opening import engine_at
 from registry.errors import Unavailable
 from tests.acceptance.federated import until
-from tests.engines.kinds import HOME, D
-from tests.engines.packets import fill, many
+from tests.engines.kinds import HOME, PARTED, D
+from tests.engines.packets import fill, many, packet
 from tests.engines.servers import NatsServers
 from tests.engines.test_served import opened, refuses
 
@@ -143,6 +144,36 @@ async def test_a_consumer_that_takes_its_time_is_asked_for_once(
         before, between.creation_s = between.asked, 1.0
         assert len(await front.bucket(0)) == 300
         assert between.asked == before + 1
+
+
+async def test_a_packet_is_read_where_it_is(relay: tuple[Relay, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is searched for, as long as the watch tells; and what it does not tell is found all the same."""
+    _, url = relay
+    fronts = [engine_at(EngineAddress.parse(url, HOME.network), HOME, D, PARTED) for _ in range(2)]
+    read, asked = NatsLink.read, []
+
+    async def noted(self: NatsLink, subject: str) -> Message | None:
+        asked.append(subject)
+        return await read(self, subject)
+
+    async with opened(*fronts):
+        await fill(fronts[0], many(100))
+        moved = [packet(number, 2) for number in range(50)]
+        await fill(fronts[1], moved)
+        monkeypatch.setattr(NatsLink, "read", noted)
+        for each in [*moved, *many(100)[50:]]:
+            assert await fronts[0].get(each.node) == each.to_cbor()
+        assert await fronts[0].get(b"nobody") is None
+        assert len(asked) == 100
+        assert not any("*" in subject for subject in asked)
+        monkeypatch.setattr(natswriter, "_SOON_S", 0.01)
+
+        async def further(self: NatsLink) -> int:
+            return 1 << 40
+
+        monkeypatch.setattr(NatsLink, "last", further)
+        assert await fronts[0].get(moved[0].node) == moved[0].to_cbor()
+        assert "*" in asked[-1]
 
 
 class Silent:
