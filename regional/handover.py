@@ -8,27 +8,24 @@ and nothing arrives twice. What does not belong to the target (any more) is take
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from regional.engine import Census, Change, PutResult, Watch
+from regional.engine import Census, Change, Engine, PutResult, Watch
 from regional.engines.backing import end, seq_of
 from regional.packet import Packet
-from registry.errors import KindredError, Unavailable
+from regional.trying import Trying
+from registry.errors import Unavailable
 
 BATCH: Final = 256  # packets put at once: a question waits no longer than the work on these takes
 READ_AHEAD: Final = 1024  # packets that wait for the target; then the source is read no further
 MAX_WAITING: Final = 8192  # then deposits wait too, so that it can catch up
 PATIENCE_S: Final = 10.0  # a deposit that has to be at the target too is not acknowledged after that
-FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 2.0
 UNKNOWN: Final = -1  # the seq of what the target held before
 
 _Waiting = tuple[Packet, bytes | None]
-
-log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -57,7 +54,7 @@ def everything(packets: Sequence[Packet]) -> list[bool]:
 class Handover:
     """From `source` to `target`, what `belongs` says of it; a tombstone belongs wherever its node is.
 
-    copied: packets put so far. complete: set once all that the source kept has been put. trouble: why it stands still.
+    copied: packets put so far. complete: set once all that the source kept has been put.
     """
 
     def __init__(
@@ -73,7 +70,12 @@ class Handover:
         self._tasks: list[asyncio.Task[None]] = []
         self.copied = 0
         self.complete = asyncio.Event()
-        self.trouble: str | None = None
+        self._trying = Trying("a handover", LAST_PAUSE_S)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it stands still."""
+        return self._trying.trouble
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -123,7 +125,7 @@ class Handover:
 
     async def _hear(self) -> None:
         """Read the source, for ever: what it keeps, then what others change there."""
-        await self._again(self._read)
+        await self._trying.do(self._read)
 
     async def _read(self) -> None:
         before = (await self._target.census()).nodes
@@ -155,7 +157,7 @@ class Handover:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
-            await self._again(self._put)
+            await self._trying.do(self._put)
 
     async def _put(self) -> None:
         while self._waiting:
@@ -179,20 +181,18 @@ class Handover:
             turned.set()
             await asyncio.sleep(0)  # others' turn
 
-    async def _again(self, work: Callable[[], Any]) -> None:
-        """Do the work; again after a pause where it fails."""
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                await work()
-                self.trouble = None
-                return
-            except Exception as error:  # whatever it is: what is acknowledged must arrive
-                self.trouble = error.detail if isinstance(error, KindredError) else f"unforeseen {type(error).__name__}"
-                log.warning("a handover stands still: %s; again in %.1f s", self.trouble, pause)
-            await asyncio.sleep(pause)
-            pause = min(LAST_PAUSE_S, 2 * pause)
-
 
 def _packets(changes: Sequence[Change]) -> list[tuple[Packet, bytes]]:
     return [(Packet.from_cbor(each.packet), each.packet) for each in changes if each.packet is not None]
+
+
+async def take_away(engine: Engine) -> None:
+    """All that is kept, as a watch tells it: to ask for each packet is a wait of its own, and some engines search."""
+    nodes: list[tuple[bytes, int]] = []
+    async with aclosing(engine.watch()) as watch:
+        async for told in watch:
+            nodes += [(each.node, seq_of(each.packet)) for each in told.changes if each.packet is not None]
+            if told.complete:
+                break
+    for first in range(0, len(nodes), BATCH):
+        await engine.remove(nodes[first : first + BATCH])

@@ -11,23 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
 from regional.engine import Census, Engine, Limits, NearestQuery, NearestResult, PutResult, Watch
-from regional.engines.backing import end, seq_of
-from regional.handover import Handover
+from regional.engines.backing import end
+from regional.handover import Handover, take_away
 from regional.packet import Packet
 from regional.partition import Partition
 from regional.seat import Seat, Turnstile
+from regional.trying import Trying
 from regional.whereabouts import Place, Places, find, keep, read
-from registry.errors import Conflict, KindredError
+from registry.errors import Conflict
 
 CARRIED: Final = ("space", "coverage", "shares")  # notes of the network's that go with its packets
-FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 5.0
-_PAGE: Final = 256
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 class MovableEngine:
     """The engine of a network at `place`, or wherever it has moved to since.
 
-    on_moved: told of the new place. trouble: why a move stands still.
+    on_moved: told of the new place.
     """
 
     def __init__(self, place: Place, places: Places) -> None:
@@ -47,7 +46,7 @@ class MovableEngine:
         self._to: Place | None = None
         self._target: Engine | None = None
         self._copy: Handover | None = None
-        self.trouble: str | None = None
+        self._trying = Trying("a move", LAST_PAUSE_S)
         self.on_moved: Callable[[Place], Awaitable[None]] | None = None
 
     @property
@@ -69,6 +68,11 @@ class MovableEngine:
     def place(self) -> Place:
         """Where the packets are now."""
         return self._seat.place
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a move stands still."""
+        return self._trying.trouble
 
     @property
     def busy(self) -> bool:
@@ -94,7 +98,7 @@ class MovableEngine:
             self._to = note["to"]
             self._task = asyncio.create_task(self._go_on(note["to"]))
         elif note.get("step") in ("arriving", "arrived"):
-            self._task = asyncio.create_task(self._again(partial(self._clear, note["from"])))
+            self._task = asyncio.create_task(self._trying.do(partial(self._clear, note["from"])))
 
     async def close(self) -> None:
         """Let go; a move goes on when it is opened anew."""
@@ -224,7 +228,7 @@ class MovableEngine:
 
     async def _go_on(self, to: Place) -> None:
         """A move that had begun before a restart."""
-        await self._again(partial(self._prepare, to))
+        await self._trying.do(partial(self._prepare, to))
         await self._finish(to)
 
     async def _finish(self, to: Place) -> None:
@@ -234,10 +238,10 @@ class MovableEngine:
             self._copy.start()
             await self._copy.complete.wait()
         old = self._seat
-        await self._again(partial(self._switch, to))
+        await self._trying.do(partial(self._switch, to))
         log.info("the packets are at %s now", self._places.name(to))
-        await self._again(partial(self._settle, old))
-        await self._again(partial(self._emptied, old))
+        await self._trying.do(partial(self._settle, old))
+        await self._trying.do(partial(self._emptied, old))
 
     async def _switch(self, to: Place) -> None:
         """The move itself; deposits wait meanwhile."""
@@ -254,7 +258,7 @@ class MovableEngine:
                 if value is not None:
                     await target.keep_note(name, value)
             # Whether it was written may not be known: no deposit may go to the old place before it is.
-            await self._again(partial(keep, old, step="moved", to=dict(to)))
+            await self._trying.do(partial(keep, old, step="moved", to=dict(to)))
             self._seat = Seat(to, target)
             self._to = self._target = None
             self.leave(copy)
@@ -271,7 +275,7 @@ class MovableEngine:
         if self._copy is not None:
             await self._copy.close()
             self._copy = None
-        await _take_away(old.engine)
+        await take_away(old.engine)
         await keep(self._seat.engine, step="here")
         await old.engine.close()
 
@@ -280,7 +284,7 @@ class MovableEngine:
         engine = self._places.engine(place)
         await engine.open()
         try:
-            await _take_away(engine)
+            await take_away(engine)
         finally:
             await engine.close()
         await keep(self._seat.engine, step="here")
@@ -290,9 +294,9 @@ class MovableEngine:
         if self._task is not None:
             await end(self._task)
         await self._let_go()
-        self._to = self.trouble = None
+        self._to = self._trying.trouble = None
         await keep(self._seat.engine, step="arrived", **{"from": dict(to)})
-        self._task = asyncio.create_task(self._again(partial(self._clear, to)))
+        self._task = asyncio.create_task(self._trying.do(partial(self._clear, to)))
 
     async def _let_go(self) -> None:
         """Of the copy and of the new place."""
@@ -302,29 +306,3 @@ class MovableEngine:
         if self._target is not None:
             await self._target.close()
         self._copy = self._target = None
-
-    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work; again after a pause where it fails."""
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                await work()
-                self.trouble = None
-                return
-            except Exception as error:  # whatever it is: a move must come to its end
-                self.trouble = error.detail if isinstance(error, KindredError) else f"unforeseen {type(error).__name__}"
-                log.warning("a move stands still: %s; again in %.1f s", self.trouble, pause)
-            await asyncio.sleep(pause)
-            pause = min(LAST_PAUSE_S, 2 * pause)
-
-
-async def _take_away(engine: Engine) -> None:
-    """All that is kept, as a watch tells it: to ask for each packet is a wait of its own, and some engines search."""
-    nodes: list[tuple[bytes, int]] = []
-    async with aclosing(engine.watch()) as watch:
-        async for told in watch:
-            nodes += [(each.node, seq_of(each.packet)) for each in told.changes if each.packet is not None]
-            if told.complete:
-                break
-    for first in range(0, len(nodes), _PAGE):
-        await engine.remove(nodes[first : first + _PAGE])

@@ -6,12 +6,14 @@ a share is a box, and most questions concern one share only (docs/decisions/019)
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from regional.packet import Packet
 from registry.errors import Conflict, Corrupt
 
 Points = npt.NDArray[np.float32]
@@ -78,3 +80,19 @@ def cut(points: Points, shares: int, first: int = HOME) -> Cut:
             sides.append(number if n == 1 else cut(points[side], n, number))
         return Cut(axis, at, sides[0], sides[1])
     raise Conflict(f"{len(points)} packets do not lie apart: there is nothing to split into {shares} shares")
+
+
+def packets_of(found: Cut, number: int, packets: Sequence[Packet]) -> list[bool]:
+    """Which packets are of this share; a tombstone is of none."""
+    result = [False] * len(packets)
+    rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
+    if rows:
+        own = found.of(np.stack([packets[row].fingerprint for row in rows])) == number
+        for row, mine in zip(rows, own.tolist(), strict=True):
+            result[row] = mine
+    return result
+
+
+def points_of(found: Cut, number: int) -> Callable[[Points], npt.NDArray[np.bool_]]:
+    """Which fingerprints (n, d) are of this share."""
+    return lambda points: found.of(points) == number

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, MutableMapping
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from regional.engine import Census, Engine, PutResult
 from regional.engines.backing import end
+from regional.ground import Ground
 from regional.handover import Handover
 from regional.moving import MovableEngine
-from regional.network import Network, Points
-from regional.ownership import HOME, Cut, cut
-from regional.packet import Packet
+from regional.network import Network
+from regional.ownership import HOME, Cut, cut, packets_of, points_of
+from regional.share import Share
 from regional.sharing import Shares
+from regional.trying import Trying
 from regional.whereabouts import Place
-from registry.clock import Clock
-from registry.errors import Conflict, Corrupt, KindredError, NotGranted, QuestionError
+from registry.errors import Conflict, Corrupt, NotGranted, QuestionError
 from registry.jsontext import canonical, loads
 from registry.member import MAX_SHARES, share_name
 
@@ -41,25 +38,6 @@ LOOK_S: Final = 0.25  # how often it looks whether a time is over
 LAST_PAUSE_S: Final = 5.0
 
 log = logging.getLogger(__name__)
-
-
-class Ground(Protocol):
-    """What a network stands on: how its shares come into being."""
-
-    clock: Clock
-    overlap_s: float  # for so long anybody may rely on what the registry's zone said before
-
-    def share(self, name: str, place: Place) -> tuple[Network, MovableEngine]:
-        """A share of the network, not open yet."""
-
-    def beside(self, place: Place, name: str) -> Place:
-        """Where a share's packets are to be, when the network's are at `place`."""
-
-    def advertise(self, network: Network) -> Coroutine[Any, Any, None]:
-        """Keep a network covered, for ever."""
-
-    def tabulate(self, network: Network) -> Coroutine[Any, Any, None]:
-        """Keep the table of a network's moments, for ever."""
 
 
 class Household:
@@ -76,7 +54,7 @@ class Household:
         self._advertising: list[asyncio.Task[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._note: dict[str, Any] = {}
-        self.trouble: str | None = None
+        self._trying = Trying(f"the split of {home.name}", LAST_PAUSE_S)
 
     @property
     def names(self) -> list[str]:
@@ -96,7 +74,7 @@ class Household:
             "epoch": self._note.get("epoch", 0),
             "copied": sum(each.copied for each in self._handovers),
             "shares": [{"name": network.name, **engine.state()} for network, engine in self._parts],
-            "trouble": self.trouble or next((each.trouble for each in self._handovers if each.trouble), None),
+            "trouble": self._trying.trouble or next((each.trouble for each in self._handovers if each.trouble), None),
         }
 
     async def open(self) -> None:
@@ -210,7 +188,7 @@ class Household:
     def _begin(self) -> None:
         found = self._cut
         for number, (network, engine) in enumerate(self._parts[1:], 1):
-            handover = Handover(self._engine, _Taking(network, engine), partial(_belongs, found, number))
+            handover = Handover(self._engine, Share(network, engine), partial(packets_of, found, number))
             strict = self._note["step"] != "copying"
             self._engine.follow(handover, strict)
             handover.start()
@@ -218,7 +196,7 @@ class Household:
         if self._note["step"] != "copying":
             self._double()
         if self._note["step"] == "leaving":
-            self._home.keep_to(_own(found, HOME))
+            self._home.keep_to(points_of(found, HOME))
         self._task = asyncio.create_task(self._go_on())
 
     def _double(self) -> None:
@@ -234,16 +212,8 @@ class Household:
             "both": self._covered,
             "leaving": self._left,
         }
-        pause = 0.1
         while (step := steps.get(self._note["step"])) is not None:
-            try:
-                await step()
-                self.trouble, pause = None, 0.1
-            except Exception as error:  # whatever it is: a split must come to its end
-                self.trouble = error.detail if isinstance(error, KindredError) else f"unforeseen {type(error).__name__}"
-                log.warning("%s: the split stands still: %s", self._home.name, self.trouble)
-                await asyncio.sleep(pause)
-                pause = min(LAST_PAUSE_S, 2 * pause)
+            await self._trying.do(step)
 
     async def _copied(self) -> None:
         for handover in self._handovers:
@@ -268,7 +238,7 @@ class Household:
 
     async def _left(self) -> None:
         """The network covers its own share; wait as long as anybody may know otherwise; then each keeps its own."""
-        self._home.keep_to(_own(self._cut, HOME))
+        self._home.keep_to(points_of(self._cut, HOME))
         if not self._note["epoch"]:
             await self._home.renewed()
             await self._keep(epoch=self._home.zone_serial, until=self._ground.clock.now() + self._ground.overlap_s)
@@ -286,7 +256,7 @@ class Household:
         door = self._door
         if door is None:
             return
-        self._home.keep_to(_own(self._cut, HOME))
+        self._home.keep_to(points_of(self._cut, HOME))
         await door.learn()
         async with door.still(), self._engine.still() as engine:
             note = {**self._note, "step": "parted"}
@@ -300,62 +270,15 @@ class Household:
             await handover.close()
         self._handovers = []
         if self._task is None:
-            self._task = asyncio.create_task(self._tidy(door))
+            self._task = asyncio.create_task(self._trying.do(door.tidy))
         else:
-            await self._tidy(door)
-
-    async def _tidy(self, door: Shares) -> None:
-        pause = 0.1
-        while True:
-            try:
-                await door.tidy()
-                return
-            except KindredError as error:
-                self.trouble = error.detail
-            await asyncio.sleep(pause)
-            pause = min(LAST_PAUSE_S, 2 * pause)
+            await self._trying.do(door.tidy)
 
     def _advertise(self, network: Network) -> None:
         self._advertising.append(asyncio.create_task(self._ground.advertise(network)))
 
     def _tabulate(self, network: Network) -> None:
         self._advertising.append(asyncio.create_task(self._ground.tabulate(network)))
-
-
-class _Taking:
-    """A share as the end of a handover: what it takes it also accounts for."""
-
-    def __init__(self, network: Network, engine: Engine) -> None:
-        self._network = network
-        self._engine = engine
-
-    async def put(self, packets: Sequence[tuple[Packet, bytes]]) -> list[PutResult]:
-        results, _ = await self._network.keep(list(packets))
-        return results
-
-    async def remove(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
-        return await self._network.forget(nodes)
-
-    async def get(self, node: bytes) -> bytes | None:
-        return await self._engine.get(node)
-
-    async def census(self) -> Census:
-        return await self._engine.census()
-
-
-def _belongs(found: Cut, number: int, packets: Sequence[Packet]) -> list[bool]:
-    """Which packets are of this share; a tombstone is of none."""
-    result = [False] * len(packets)
-    rows = [row for row, packet in enumerate(packets) if not packet.tombstone]
-    if rows:
-        own = found.of(np.stack([packets[row].fingerprint for row in rows])) == number
-        for row, mine in zip(rows, own.tolist(), strict=True):
-            result[row] = mine
-    return result
-
-
-def _own(found: Cut, number: int) -> Callable[[Points], npt.NDArray[np.bool_]]:
-    return lambda points: found.of(points) == number
 
 
 def _readable(note: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from aiohttp import web
 from regional.splitting import Household
 from registry.body import read_body
 from registry.clock import Clock
-from registry.errors import Conflict, DocumentError, NotGranted, QuestionError, UnknownName
+from registry.errors import ConfigError, Conflict, DocumentError, NotGranted, QuestionError, UnknownName
 from registry.jsontext import loads
 from registry.keys import verify_document
 from registry.reply import json_response
@@ -75,14 +75,22 @@ async def _move(request: web.Request) -> web.Response:
     place = document.get("engine")
     if not (isinstance(place, dict) and place.keys() <= _PLACE and all(isinstance(v, str) for v in place.values())):
         raise QuestionError("engine is an object of texts: at, and user, password and ca where needed", path="engine")
-    return json_response(await household.move(name, place))
+    try:
+        return json_response(await household.move(name, place))
+    except ConfigError as error:  # the place is not one of federation.yaml, but of the command
+        raise QuestionError(error.detail, path="engine") from None
 
 
 async def _split(request: web.Request) -> web.Response:
-    _, household, document = await _command(request)
+    name, household, document = await _command(request)
+    if name != household.names[0]:
+        raise Conflict(f"{name} is a share of {household.names[0]}; a share is not split again")
     if type(document.get("into")) is not int:
         raise QuestionError(f"into is {document.get('into')!r:.30}; it is a number of shares", path="into")
-    return json_response(await household.split(document["into"]))
+    try:
+        return json_response(await household.split(document["into"]))
+    except ConfigError as error:
+        raise QuestionError(error.detail, path="engine") from None
 
 
 async def _state(request: web.Request) -> web.Response:

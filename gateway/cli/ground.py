@@ -65,16 +65,23 @@ class EnginePlaces:
         address = self._address(place)
         path = self._config.data_dir / "networks" / self._member
         embedded = EmbeddedEngine(self._home.network, self._d, path, self._writer, history=self._history)
+        if dict(place) != self._configured:
+            self._check_moved(place)
         if address is None:
             return embedded
         if address.scheme != DHT:
             return engine_at(address, self._home, self._d)
-        if dict(place) != self._configured:
-            raise ConfigError(
-                f"{address.where}: what a DHT tells of is in the network's own store: there is nothing to move; "
-                "move it to `embedded`, then say so under `engine:` and start it anew"
-            )
         return published_at(address, self._home, self._d, embedded, self._key, self._clock)
+
+    def _check_moved(self, place: Place) -> None:
+        """Raise ConfigError for a place that is not the configured one, where either of them is a DHT."""
+        for each in (place, self._configured):
+            if section_of(each).kind == DHT:
+                raise ConfigError(
+                    f"a network in a DHT is neither moved nor split: {section_of(each).at} tells of what "
+                    f"{self._home.network} keeps in its own store, as `embedded` does; write the one or the other "
+                    "under `engine:` and start it anew, then move it from `embedded`"
+                )
 
     def name(self, place: Place) -> str:
         """The place in words. Raises ConfigError."""

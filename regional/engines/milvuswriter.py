@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
-from regional.engines.backing import NEVER, Placed, end
+from regional.engines.backing import NEVER, Placed
+from regional.engines.line import Line, settle
 from regional.engines.milvuslink import Ambiguous, Gone, MilvusLink
 from regional.engines.milvusrows import (
     FOUND,
@@ -75,9 +75,8 @@ class MilvusWriter:
         self._revision = 0
         self._since = 0  # as of when the owner reads: all that others wrote is there
         self._known: dict[bytes, Held] = {}
-        self._jobs: deque[_Job] = deque()
-        self._stirred = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._line: Line[_Job] = Line(link.where, patience_s, self._work)
+        self._jobs = self._line.waiting
 
     @property
     def owns(self) -> bool:
@@ -102,51 +101,35 @@ class MilvusWriter:
     async def put(self, packets: Sequence[tuple[Placed, Packet]]) -> list[int]:
         """Store packets, each if its seq is above what is held; for each the seq that was, or NEVER."""
         loop = asyncio.get_running_loop()
-        return await self._do([_Job(placed, packet, loop.create_future()) for placed, packet in packets])
+        return await self._line.do([_Job(placed, packet, loop.create_future()) for placed, packet in packets])
 
     async def forget(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Put a mark in the place of packets, each unless its seq is above the one named; which there were."""
         loop = asyncio.get_running_loop()
         jobs = [_Job(Placed(None, node, most, b""), None, loop.create_future()) for node, most in nodes]
-        return [held != NEVER for held in await self._do(jobs)]
+        return [held != NEVER for held in await self._line.do(jobs)]
 
     async def close(self) -> None:
         """Leave what is not done undone."""
-        task, self._task = self._task, None
-        if task is not None:
-            await end(task)
+        await self._line.close()
         self._own = None
 
     # ---- jobs --------------------------------------------------------------------------------------------------
 
-    async def _do(self, jobs: Sequence[_Job]) -> list[int]:
-        self._jobs.extend(jobs)
-        self._stirred.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return list(await asyncio.gather(*(job.done for job in jobs)))
-        except TimeoutError:
-            raise Unavailable(f"{self._link.where} has not acknowledged it in time; deposit it again") from None
-
-    async def _run(self) -> None:
-        while True:
-            await self._stirred.wait()
-            self._stirred.clear()
-            while group := self._group():
-                again: list[_Job] = []
-                try:
-                    await self._write(group)
-                except Gone:  # another owns it now: nothing of this was done
-                    again, self._own, self._lost = group, None, self._lost + 1
-                    await asyncio.sleep(_PAUSE_S * random.random())  # noqa: S311
-                except (Ambiguous, Unavailable):
-                    again, self._own = group, None  # what is still under way must not come after what is written next
-                    await asyncio.sleep(_PAUSE_S)
-                except KindredError as error:
-                    _settle(group, error)
-                self._jobs.extendleft(reversed(again))
+    async def _work(self) -> None:
+        while group := self._group():
+            again: list[_Job] = []
+            try:
+                await self._write(group)
+            except Gone:  # another owns it now: nothing of this was done
+                again, self._own, self._lost = group, None, self._lost + 1
+                await asyncio.sleep(_PAUSE_S * random.random())  # noqa: S311
+            except (Ambiguous, Unavailable):
+                again, self._own = group, None  # what is still under way must not come after what is written next
+                await asyncio.sleep(_PAUSE_S)
+            except KindredError as error:
+                settle(group, error)
+            self._jobs.extendleft(reversed(again))
 
     def _group(self) -> list[_Job]:
         """The next jobs, no node twice; whole puts as far as they fit."""
@@ -188,7 +171,7 @@ class MilvusWriter:
             self._known[node] = now
         for job in group:
             kept = job.packet is None and job.placed.node not in after
-            _settle([job], NEVER if kept else held[job.placed.node].seq)
+            settle([job], NEVER if kept else held[job.placed.node].seq)
 
     def _change(self, job: _Job, held: Held) -> tuple[Held, Row] | None:
         """What a job makes of what is held, and the row that says so; None where it changes nothing."""
@@ -231,7 +214,7 @@ class MilvusWriter:
         held = {job.placed.node: self._known[job.placed.node] for job in group}
         for node in ours:
             job = again[node]
-            _settle([job], NEVER if job.packet is not None else job.placed.seq)
+            settle([job], NEVER if job.packet is not None else job.placed.seq)
         return held
 
     @staticmethod
@@ -275,12 +258,3 @@ class MilvusWriter:
         """The actions that any packet ever had."""
         names = await noted(self._link, collection, at, "actions")
         return set() if names is None else {bytes.fromhex(each).decode() for each in names.decode().split("\n")}
-
-
-def _settle(jobs: Sequence[_Job], result: int | BaseException) -> None:
-    for job in jobs:
-        if not job.done.done():
-            if isinstance(result, BaseException):
-                job.done.set_exception(result)
-            else:
-                job.done.set_result(result)

@@ -171,8 +171,15 @@ class NatsLink:
             await connection.close()
 
     def _begun(self, connection: Connection) -> Callable[[ConsumerConfig], Awaitable[ConsumerInfo]]:
-        """What begins a consumer over a connection."""
-        return lambda config: self._patiently(lambda js: js.add_consumer(self._stream, config), connection)
+        """What begins a consumer over a connection.
+
+        It is not asked for again while it may come: two would tell the same subject. To find the last message of each
+        of 100,000 subjects takes a server a second, on a busy machine several.
+        """
+        most = self._patience_s
+        return lambda config: self._patiently(
+            lambda js: js.add_consumer(self._stream, config, timeout=most), connection
+        )
 
     def _opened(self) -> Connection:
         if self._connection is None:

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-from regional.engines.backing import NEVER, Placed, end
+from regional.engines.backing import NEVER, Placed
+from regional.engines.line import Line, settle
 from regional.engines.natsacks import Outgoing
 from regional.engines.natslink import NatsLink
-from registry.errors import KindredError, StorageFull, Unavailable
+from registry.errors import KindredError, StorageFull
 
 MAX_GROUP: Final = 256  # messages under way
 FEW: Final = 16  # after others wrote, so that they get a turn
 _PAUSE_S: Final = 0.002
+_SOON_S: Final = 0.25  # what was written is heard in milliseconds, unless all is being read
+
+
+class Unheard(Exception):
+    """The watch has not told yet what was written last, or it told of another stream."""
 
 
 class Place(NamedTuple):
@@ -61,7 +66,6 @@ class NatsWriter:
     def __init__(self, link: NatsLink, key: Callable[[int, bytes], str], patience_s: float) -> None:
         self._link = link
         self._key = key
-        self._patience_s = patience_s
         self._places: dict[bytes, Place] = {}
         self._left: set[tuple[bytes, int]] = set()  # older packets of nodes that are elsewhere now
         self._last = 0
@@ -69,20 +73,19 @@ class NatsWriter:
             int, tuple[str, bytes | None, tuple[int, bytes, int | None]]
         ] = {}  # by revision, if it is that
         self._heard = asyncio.Event()
-        self._jobs: deque[_Job] = deque()
-        self._stirred = asyncio.Event()
         self._others = False
-        self._task: asyncio.Task[None] | None = None
+        self._line: Line[_Job] = Line(link.where, patience_s, self._work)
+        self._jobs = self._line.waiting
 
     async def put(self, packets: Sequence[Placed]) -> list[int]:
         """Store packets; for each the seq that was held, or NEVER. Raises StorageFull or Unavailable."""
         loop = asyncio.get_running_loop()
-        return await self._do([_Job(*each, loop.create_future()) for each in packets])
+        return await self._line.do([_Job(*each, loop.create_future()) for each in packets])
 
     async def forget(self, nodes: Sequence[tuple[bytes, int]]) -> list[bool]:
         """Take packets away, each unless its seq is above the one named; which there were."""
         loop = asyncio.get_running_loop()
-        held = await self._do([_Job(None, node, most, None, loop.create_future()) for node, most in nodes])
+        held = await self._line.do([_Job(None, node, most, None, loop.create_future()) for node, most in nodes])
         return [each != NEVER for each in held]
 
     def hear(self, revision: int, bucket: int, node: bytes, seq: int | None) -> None:
@@ -114,35 +117,31 @@ class NatsWriter:
             self._last = revision
             self._heard.set()
 
+    async def place(self, node: bytes) -> Place | None:
+        """Where a node is by now, whoever put it there. Raises Unheard where that is not known soon."""
+        before, last = self._last, await self._link.last()
+        try:
+            async with asyncio.timeout(_SOON_S):
+                await self._reached(last)
+        except TimeoutError:
+            raise Unheard from None
+        if before > last:
+            raise Unheard
+        return self._places.get(node)
+
     async def close(self) -> None:
         """Leave what is not done undone."""
-        task, self._task = self._task, None
-        if task is not None:
-            await end(task)
+        await self._line.close()
 
-    async def _do(self, jobs: Sequence[_Job]) -> list[int]:
-        self._jobs.extend(jobs)
-        self._stirred.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return list(await asyncio.gather(*(job.done for job in jobs)))
-        except TimeoutError:
-            raise Unavailable(f"{self._link.where} has not acknowledged it in time; deposit it again") from None
-
-    async def _run(self) -> None:
-        while True:
-            await self._stirred.wait()
-            self._stirred.clear()
-            while self._jobs:
-                try:
-                    await self._send(self._group())
-                except KindredError as error:  # of the group's jobs; those that can be done later stay in line
-                    if isinstance(error, StorageFull):
-                        while self._jobs:
-                            _settle(self._jobs.popleft(), error)
-                    await asyncio.sleep(_PAUSE_S)
+    async def _work(self) -> None:
+        while self._jobs:
+            try:
+                await self._send(self._group())
+            except KindredError as error:  # of the group's jobs; those that can be done later stay in line
+                if isinstance(error, StorageFull):
+                    settle(self._jobs, error)
+                    self._jobs.clear()
+                await asyncio.sleep(_PAUSE_S)
 
     def _group(self) -> _Group:
         group = _Group()
@@ -208,21 +207,15 @@ class NatsWriter:
             found = None if place is None else await self._link.read(self._key(place.bucket, job.node))
             if found is not None and found.value == job.packet:
                 held = NEVER
-        _settle(job, held)
+        settle([job], held)
         return True
 
     async def _catch_up(self) -> None:
         """Learn what others wrote, and leave them a moment. Raises Unavailable."""
         await asyncio.sleep(_PAUSE_S * random.random())  # noqa: S311
-        last = await self._link.last()
-        while self._last < last:
+        await self._reached(await self._link.last())
+
+    async def _reached(self, revision: int) -> None:
+        while self._last < revision:
             self._heard.clear()
             await self._heard.wait()
-
-
-def _settle(job: _Job, result: int | BaseException) -> None:
-    if not job.done.done():
-        if isinstance(result, BaseException):
-            job.done.set_exception(result)
-        else:
-            job.done.set_result(result)
