@@ -101,6 +101,7 @@ class RedisBacking:
     async def close(self) -> None:
         """Let go."""
         redis, self._redis = self._redis, None
+        self._scripts.clear()  # each asks the client that it was registered with
         if redis is not None:
             await redis.aclose()
             await redis.connection_pool.disconnect()
