@@ -119,6 +119,14 @@ def test_a_network_with_too_few_of_an_action_has_no_say() -> None:
     assert [each["network"] for each in told(network(1), small)["networks"]] == ["net-1"]
 
 
+def test_a_network_without_spread_has_no_say() -> None:
+    """None at all, or so little that nothing could be divided by its square."""
+    of = network(1)
+    for step in (0.0, 5e-324, 1e-160):
+        flat = replace(of, outcomes=tuple({"yield": step * (i % 2)} for i in range(80)))
+        assert told(flat) is None
+
+
 def test_in_the_document_it_is_null_unless_asked_for() -> None:
     of = network(1)
     assert synthesise(of, {"yield": YIELD}, ("a", "b"), "observational", 0.1)["yield"]["heterogeneity"] is None  # type: ignore[index]
