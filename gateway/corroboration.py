@@ -23,9 +23,11 @@ from gateway.neighbours import Neighbours
 from gateway.observed import Observed
 from gateway.random_effects import RandomEffects, median
 from gateway.robust import Robust
+from regional.cohort import MAX_MAGNITUDE
 from registry.schema import Outcome
 
 MIN_NETWORKS = 3  # fewer that saw both actions corroborate nothing
+LEAST_VARIANCE = MAX_MAGNITUDE**-2.0  # what is spread less than this has no spread: its inverse is beyond all numbers
 DOMINANT = 0.5  # share of the weight above which one network's word is named
 
 UNCORROBORATED = "uncorroborated"
@@ -109,7 +111,7 @@ def _view(network: str, a: Estimate | None, b: Estimate | None) -> _View | None:
     if a is None or b is None:
         return None
     variance = standard_error(a) ** 2 + standard_error(b) ** 2
-    return _View(network, a.value - b.value, variance, _METHOD[type(a)]) if variance > 0 else None
+    return _View(network, a.value - b.value, variance, _METHOD[type(a)]) if variance > LEAST_VARIANCE else None
 
 
 def _told(views: Sequence[_View], level: float) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -18,6 +18,8 @@ from registry.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+
+BLOCK = 256  # neighbours, whose outcomes the processor's cache holds
 
 _FLOATS = frozenset({float, type(None)})
 _BOOLS = frozenset({bool})
@@ -51,7 +53,21 @@ class Observed:
     @classmethod
     def of(cls, outcome: Outcome, neighbours: Neighbours) -> Observed:
         """Read `outcome` out of each neighbour's."""
-        raws = _values(outcome.name, neighbours.outcomes)
+        return cls.all_of((outcome,), neighbours)[outcome.name]
+
+    @classmethod
+    def all_of(cls, outcomes: Iterable[Outcome], neighbours: Neighbours) -> dict[str, Observed]:
+        """By name; each neighbour's are read one after the other while they are at hand."""
+        outcomes = list(outcomes)
+        columns: dict[str, list[OutcomeValue]] = {outcome.name: [] for outcome in outcomes}
+        for start in range(0, len(neighbours), BLOCK):
+            rows = neighbours.outcomes[start : start + BLOCK]
+            for name, column in columns.items():
+                column.extend(_values(name, rows))
+        return {outcome.name: cls._of_column(outcome, columns[outcome.name], neighbours) for outcome in outcomes}
+
+    @classmethod
+    def _of_column(cls, outcome: Outcome, raws: list[OutcomeValue], neighbours: Neighbours) -> Observed:
         several = not _SEVERAL.isdisjoint(map(type, raws))
         grouped = [i for i, raw in enumerate(raws) if isinstance(raw, Figures | Lives)] if several else []
         single = cls._of_single(outcome, raws, neighbours)

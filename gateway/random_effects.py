@@ -20,6 +20,8 @@ from gateway.interval import LEVEL, Interval, t_quantile
 
 Vector = npt.NDArray[np.float64]
 
+BISECTIONS = 3000  # from the greatest tau^2 of usable values, 1e200, to the least at all: halved so often at most
+BEYOND_CHANCE = 1e150  # standard errors; more have a square beyond all numbers
 MIN_FOR_PREDICTION = 5  # networks; with fewer, tau^2 is not known well enough to predict from
 
 
@@ -48,7 +50,8 @@ class RandomEffects:
         spread = math.fsum((weight * (estimate - value) ** 2).tolist()) / (k - 1)
         fixed = 1.0 / variance
         common = math.fsum((fixed * estimate).tolist()) / math.fsum(fixed.tolist())
-        q = math.fsum((fixed * (estimate - common) ** 2).tolist())
+        off = np.minimum(np.abs(estimate - common) / np.sqrt(variance), BEYOND_CHANCE)
+        q = math.fsum((off * off).tolist())
         return cls(
             value=value,
             se=math.sqrt(max(1.0, spread) / math.fsum(weight.tolist())),
@@ -88,14 +91,17 @@ def median(estimate: Vector, level: float = LEVEL) -> tuple[float, Interval | No
 
 def _tau2(estimate: Vector, variance: Vector) -> float:
     """The root of the restricted likelihood's score; 0 where the score is not above 0 there."""
+    least = float(variance.min())
 
     def score(tau2: float) -> float:
-        weight = 1.0 / (variance + tau2)
-        total = weight.sum()
-        value = (weight @ estimate) / total
-        return float(weight**2 @ (estimate - value) ** 2 - total + (weight @ weight) / total)
+        # Times the least total variance, so that no weight is above 1, and none of its squares beyond all numbers.
+        share = (least + tau2) / (variance + tau2)
+        total = share.sum()
+        off = share * (estimate - (share @ estimate) / total)
+        return float(off @ off / (least + tau2) - total + (share @ share) / total)
 
-    if score(0.0) <= 0.0:
-        return 0.0
-    above = float(np.ptp(estimate) ** 2 + variance.max())
-    return float(brentq(score, 0.0, above, xtol=1e-300, rtol=1e-14))
+    with np.errstate(over="ignore"):  # infinite: above 0 all the same
+        if score(0.0) <= 0.0:
+            return 0.0
+        above = float(np.ptp(estimate) ** 2 + variance.max())
+        return float(brentq(score, 0.0, above, xtol=1e-300, rtol=1e-14, maxiter=BISECTIONS))

@@ -43,7 +43,7 @@ class Robust:
         total = np.maximum(variance, usual) + more
         far = TUNING * np.sqrt(total)
         for _ in range(STEPS):
-            weight = np.maximum(0.0, 1.0 - ((estimate - value) / far) ** 2) ** 2 / total
+            weight = (1.0 - np.minimum(np.abs(estimate - value) / far, 1.0) ** 2) ** 2 / total
             if not weight.any():
                 return None
             before = value

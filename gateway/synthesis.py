@@ -53,14 +53,17 @@ def synthesise(
     whole = {NO_ACTION: everybody(neighbours, bandwidth_floor)} if neighbours.per == "all" and actions else {}
     views = together(opinions) if opinions else None
     silent: list[dict[str, object]] | None = None if opinions is None else []
+    told_of_parents = {name for name, outcome in outcomes.items() if parentage and outcome.kind == "duration"}
+    seen = Observed.all_of((each for name, each in outcomes.items() if name not in told_of_parents), neighbours)
     result: dict[str, object] = {}
     for name, outcome in outcomes.items():
-        near, here, together_here = neighbours, arms, whole
-        if parentage is not None and outcome.kind == "duration":
+        here, together_here = arms, whole
+        if parentage is not None and name in told_of_parents:
             near = parentage.nearest(outcome)
             here = arms_of(near, actions, bandwidth_floor)
             together_here = {NO_ACTION: everybody(near, bandwidth_floor)} if whole else {}
-        observed = Observed.of(outcome, near)
+            seen[name] = Observed.of(outcome, near)
+        observed = seen[name]
         findings = findings_of(here, observed, outcome, adjustment if outcome.kind != "duration" else None)
         overall = findings_of(together_here, observed, outcome).get(NO_ACTION)
         plain = {action: finding.estimate for action, finding in findings.items()}
