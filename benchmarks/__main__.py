@@ -17,6 +17,7 @@ BENCHMARKS = (
     "precision",
     "poisoning",
     "atoms",
+    "attackers",
     "calibration",
     "synthesis",
     "engine",

@@ -1,4 +1,4 @@
-"""What atoms cost: skill lost against packets, persons in no atom, octets per answer; and what attackers get.
+"""What atoms cost: skill lost against packets, persons in no atom, octets per answer.
 
 Skill: of a person left out, the outcome is told by the kernel-weighted mean of the K nearest with the same action among
 the others, kept by the networks of federation.yaml; 1 - squared error over that of the action's mean. Once from
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,6 @@ from regional.packet import Packet
 from regional.release import Mark, Person, Rules, State, advance
 from regional.table import Row, read_rows
 from registry.schema import MIN_AGGREGATED, Schema
-from tests.regional.attacks import Careful, alone, arrival, auc, conditional_auc, withdrawal
 
 ISSUE: Final = 6
 # Domain, outcome, persons in an atom at least.
@@ -44,7 +44,6 @@ SETS: Final = (
 )
 FOLDS: Final = 4
 TESTED: Final = 600  # persons of each fold
-SEQUENCES: Final = 2000
 LATE: Final = 4e9  # every horizon has passed
 BATCHES: Final = 40  # in which the second half arrives
 
@@ -73,7 +72,7 @@ class Told:
 
 
 def run(report: Report) -> None:
-    """Figures 3, 4 and a part of 6."""
+    """Figure 3 and a part of 6."""
     config = FederationConfig.from_yaml(ROOT / "federation.yaml")
     for domain, outcome, least in SETS:
         _skill(report, config, domain, outcome, least)
@@ -81,15 +80,6 @@ def run(report: Report) -> None:
         _left(report, config, domain, least)
     _arrivals(report, config)
     asyncio.run(_octets(report))
-    for name, game in (("withdrawn", withdrawal), ("arriving", arrival)):
-        played = [each for seed in range(SEQUENCES) if (each := game(seed, Careful())) is not None]
-        gained = conditional_auc(played)
-        said = f"attacker's AUC of the outcome of one {name}, by what changes between epochs, {len(played)} sequences"
-        report.add(Figure(ISSUE, "4", said, gained, "", bar="<= 0.55", holds=gained <= 0.55))
-        single = auc(np.array([alone(each) for each in played]), np.array([each.died for each in played]))
-        report.add(
-            Figure(ISSUE, "4", "the same from that one sum over 11 with him in it, the risk being known", single, "")
-        )
 
 
 def _rows(config: FederationConfig, domain: str) -> tuple[Schema, list[Row]]:
@@ -203,8 +193,9 @@ def _left(report: Report, config: FederationConfig, domain: str, least: int) -> 
     networks = _networks(config, domain, schema, rows)
     published = held = 0
     sizes: list[int] = []
-    mute = 0
+    mute = alone = 0
     for packets in networks.values():
+        alone += sum(n for n in Counter(packet.action for packet in packets).values() if n < least)
         state = _published(packets, _rules(schema, least, 1))
         sizes += [each.atom.size for each in state.held.values()]
         mute += sum(not each.atom.figures for each in state.held.values())
@@ -213,6 +204,8 @@ def _left(report: Report, config: FederationConfig, domain: str, least: int) -> 
     share = 100 * (held - published) / held
     what = f"{domain}, {len(networks)} networks, atoms of {least} or more"
     report.add(Figure(ISSUE, "3", f"{what}: persons in no atom", share, "%", bar="<= 1%", holds=share <= 1))
+    said = f"{what}: persons whose action fewer have in their network"
+    report.add(Figure(ISSUE, "3", said, 100 * alone / held, "%"))
     report.add(Figure(ISSUE, "3", f"{what}: persons in an atom, mean of {len(sizes)}", float(np.mean(sizes)), ""))
     report.add(Figure(ISSUE, "3", f"{what}: atoms of which no outcome is told", 100 * mute / len(sizes), "%"))
 
@@ -283,8 +276,8 @@ async def _octets(report: Report) -> None:
 
 
 def _questions(config: FederationConfig, n: int) -> list[dict[str, object]]:
-    schema, rows = _rows(config, "icu.medicine")
-    packets = load(rows, schema, "icu.medicine", "x", {}).packets
+    schema, rows = _rows(config, "icu.survey")
+    packets = load(rows, schema, "icu.survey", "x", {}).packets
     draw = np.random.default_rng(4)
     points = [packets[row].fingerprint for row in draw.choice(len(packets), n).tolist()]
     return [{"fingerprint": point.tolist(), "space": schema.space.hex()} for point in points]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from regional.atom import Atom
@@ -10,10 +10,10 @@ from regional.packet import Packet
 
 
 class Attachment(Protocol):
-    """One table: sums over whole atoms, so that two epochs of it never differ by fewer than an atom's persons.
+    """One table: sums over whole atoms, or over atoms that are bound together, which stay so, and go together.
 
-    It is put together from parts, one for each atom, made when the atom is formed and kept beside it, unpublished and
-    unchanged, until the atom is withdrawn. What changes of a person later does not change the part.
+    It is put together from parts, one for each atom, made when the atom is formed and kept beside it, unpublished,
+    until the atom is withdrawn. What changes of a person later does not change the part; it is bound once at most.
     """
 
     @property
@@ -26,6 +26,9 @@ class Attachment(Protocol):
         Of the outcomes that `atom.figures` does not name it may hold nothing: they are known of too few. But for
         durations, of which no atom has figures: a table says how many it takes to tell of them.
         """
+
+    def bound(self, atoms: Sequence[tuple[Atom, bytes]]) -> Mapping[int, bytes]:
+        """The parts of those of all atoms, by number, which from now on are told together, and were not before."""
 
     def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
         """The table over these atoms with their parts, as it is published; None where there is to be none.

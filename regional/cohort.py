@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
 from typing import NamedTuple
 
 from registry.schema import Outcome
@@ -50,12 +49,13 @@ class Cohort:
     @classmethod
     def of(cls, values: Iterable[tuple[float, float]]) -> Cohort:
         """From (value, sample weight) of each node; both finite, the weight > 0 (the caller has checked)."""
-        return reduce(Cohort.__add__, (cls._one(value, weight) for value, weight in values), cls())
-
-    @classmethod
-    def _one(cls, value: float, weight: float) -> Cohort:
-        y, w = _exact(value), _exact(weight)
-        return cls(1, int(value == 1.0), w, w * w, w * y, w * y * y)
+        n = events = weights = weights2 = total = squares = 0
+        for value, weight in values:
+            y, w = _exact(value), _exact(weight)
+            n, events = n + 1, events + (value == 1.0)
+            weights, weights2 = weights + w, weights2 + w * w
+            total, squares = total + w * y, squares + w * y * y
+        return cls(n, events, weights, weights2, total, squares)
 
     def __add__(self, other: Cohort) -> Cohort:
         """The cohort of both; no node may be in both."""

@@ -1,11 +1,12 @@
 """Who are published together: persons parted again and again, as long as every part may still be published.
 
 Mondrian's scheme (LeFevre, DeWitt and Ramakrishnan, ICDE 2006), with cuts across the direction in which the persons
-differ most instead of along one feature. Where to cut is chosen by features alone; outcomes can only forbid a cut: one
-that would leave a part in which an outcome is the same of everybody, as then the part's mean tells each one's outcome
-(l-diversity, Machanavajjhala et al., ICDE 2006). Cuts are drawn by lot about the middle, by a generator that is the
-network's secret, so that nobody who knows all persons' features can do the parting again and read out of a cut that was
-not made what forbade it (the minimality attack, Wong et al., VLDB 2007).
+differ most instead of along one feature. Where to cut is chosen by features, and by how many there are of whom an
+outcome is known, which is told of each group anyhow. What the outcomes are can only forbid a cut: one that would leave
+a part in which an outcome is the same of everybody, as then the part's mean tells each one's outcome (l-diversity,
+Machanavajjhala et al., ICDE 2006). Cuts are drawn by lot about the middle, by a generator that is the network's secret,
+so that nobody who knows all persons' features can do the parting again and read out of a cut that was not made what
+forbade it (the minimality attack, Wong et al., VLDB 2007).
 """
 
 from __future__ import annotations
@@ -86,10 +87,21 @@ def _cut(of: Candidates, rows: Rows, least: int, rng: np.random.Generator) -> tu
         places = np.flatnonzero(allowed) + 1  # how many are in the first part
         if len(places):
             wish = n / 2 + rng.uniform(-_JITTER, _JITTER) * n
-            wish = least * round(wish / least)  # parts of whole multiples lose least to the remainder
+            near = places[np.abs(places - wish) <= max(least, _JITTER * n)]
+            places = near if len(near) else places
+            places = places[_lossless(counted, places, least)]
             place = int(places[np.abs(places - wish).argmin()])
             return rows[order[:place]], rows[order[place:]]
     return None
+
+
+def _lossless(counted: Flags, places: Rows, least: int) -> Flags:
+    """Of cuts at these places of counted (n, c), those after which as many groups are possible as after any of them."""
+    first = np.cumsum(counted, axis=0)[places - 1]
+    rest = counted.sum(axis=0) - first
+    possible = (first // least).min(axis=1) + (rest // least).min(axis=1)
+    result: Flags = possible == possible.max()
+    return result
 
 
 def _allowed(counted: Flags, values: Float64s, least: int) -> Flags:

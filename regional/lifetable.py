@@ -2,6 +2,10 @@
 
 An outcome that is a duration is in no atom: with the times of eleven persons, each is told. Their *parents*, groups of
 neighbouring atoms of one action with PARENT persons or more, tell counts over the schema's `intervals`, at most six.
+
+What holds of persons and atoms (regional/release.py) holds of atoms and parents: an atom is in one parent, once, and a
+parent goes when one of its atoms goes. Were parents cut anew from the atoms that there are, two epochs would differ by
+single atoms, and tell the times of eleven. New atoms wait until they are PARENT persons.
 """
 
 from __future__ import annotations
@@ -56,6 +60,20 @@ class Parent:
         return told
 
 
+class _Part(NamedTuple):
+    """Of one atom. parent: the least number among the atoms that are told together, 0 for none yet.
+
+    atoms: how many these are. known: by outcome, (interval, whether it ended in the event) of each member.
+    """
+
+    parent: int
+    atoms: int
+    known: Mapping[str, Sequence[Sequence[int]]]
+
+    def octets(self) -> bytes:
+        return cbor2.dumps(list(self))
+
+
 class LifeTables:
     """The attachment (regional/attachment.py) that tells the durations of a schema which have `intervals`."""
 
@@ -65,7 +83,9 @@ class LifeTables:
         self._outcomes = [each for each in schema.outcomes.values() if each.intervals and each.entry is None]
 
     def part(self, atom: Atom, members: Sequence[Packet]) -> bytes:  # noqa: ARG002
-        """Per outcome the interval of each member of whom it is known, and whether it ended in the event."""
+        """No parent yet; per outcome the interval of each member of whom it is known, and whether it was the event."""
+        if not self._outcomes:
+            return b""
         known = {
             outcome.name: [
                 [bisect_left(outcome.intervals, value[0]), value[1]]
@@ -74,14 +94,32 @@ class LifeTables:
             ]
             for outcome in self._outcomes
         }
-        return cbor2.dumps(known) if any(known.values()) else b""
+        return _Part(0, 0, known).octets()
+
+    def bound(self, atoms: Sequence[tuple[Atom, bytes]]) -> dict[int, bytes]:
+        """New parents, of atoms that have none."""
+        loose: dict[str, list[tuple[Atom, _Part]]] = {}
+        for atom, part in _read(atoms):
+            if not part.parent:
+                loose.setdefault(atom.action, []).append((atom, part))
+        found = {}
+        for action in sorted(loose):
+            for group in _groups(loose[action]):
+                parent = min(atom.number for atom, _ in group)
+                found.update({atom.number: _Part(parent, len(group), part.known).octets() for atom, part in group})
+        return found
 
     def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
-        """The parents of these atoms; None where there are too few for any."""
-        parents: list[Parent] = []
-        for action in sorted({atom.action for atom, _ in atoms}):
-            mine = sorted([each for each in atoms if each[0].action == action], key=lambda each: each[0].number)
-            parents += [self._parent(action, group) for group in _groups(mine)]
+        """The parents that are whole; None where there are none to tell of."""
+        groups: dict[tuple[str, int], list[tuple[Atom, _Part]]] = {}
+        for atom, part in _read(atoms):
+            if part.parent:
+                groups.setdefault((atom.action, part.parent), []).append((atom, part))
+        parents = [
+            self._parent(action, group)
+            for (action, _), group in sorted(groups.items(), key=lambda each: each[0])
+            if len(group) == group[0][1].atoms
+        ]
         told = [parent for parent in parents if parent.counts]
         if not told:
             return None
@@ -93,15 +131,14 @@ class LifeTables:
             canonical=True,
         )
 
-    def _parent(self, action: str, group: Sequence[tuple[Atom, bytes]]) -> Parent:
+    def _parent(self, action: str, group: Sequence[tuple[Atom, _Part]]) -> Parent:
         sizes = np.array([atom.size for atom, _ in group])
         places = np.array([atom.place for atom, _ in group], dtype=np.float64)
         centre = np.rint((sizes[:, None] * places).sum(axis=0) / sizes.sum()).astype(np.int64)
-        known = [cbor2.loads(part) for _, part in group if part]
         counts = {}
         for outcome in self._outcomes:
             cells = [[0, 0] for _ in range(len(outcome.intervals) + 1)]
-            for place, event in (pair for each in known for pair in each.get(outcome.name, ())):
+            for place, event in (pair for _, part in group for pair in part.known[outcome.name]):
                 beyond = place == len(outcome.intervals)
                 cells[place][0 if event and not beyond else 1] += 1
             total = sum(map(sum, cells))
@@ -149,7 +186,17 @@ def _credible(parent: Parent, schema: Schema) -> bool:
     return True
 
 
-def _groups(atoms: Sequence[tuple[Atom, bytes]]) -> list[Sequence[tuple[Atom, bytes]]]:
+def _read(atoms: Sequence[tuple[Atom, bytes]]) -> list[tuple[Atom, _Part]]:
+    """In the order of their numbers.
+
+    A part that is a map is of a ledger from before parents stayed: it was told in other company, and is not again.
+    """
+    ordered = sorted(atoms, key=lambda each: each[0].number)
+    found = [(atom, cbor2.loads(part)) for atom, part in ordered if part]
+    return [(atom, _Part(*part)) for atom, part in found if isinstance(part, list)]
+
+
+def _groups(atoms: Sequence[tuple[Atom, _Part]]) -> list[Sequence[tuple[Atom, _Part]]]:
     """Neighbouring atoms, of PARENT persons or more together: halved along the longest axis while both halves are."""
     persons = sum(atom.size for atom, _ in atoms)
     if persons < PARENT:

@@ -72,7 +72,7 @@ class State:
     """All that is published in one epoch. numbers, pages: the next to be given.
 
     kept_back: of each action published before, how many arrivals the next batch leaves in the pool; drawn by lot, so
-    that not even who knows all others can tell from the counts whether one more has come.
+    that the counts of one epoch do not say how many have come. Those of several say more (the decision's limits).
     """
 
     epoch: int = 0
@@ -148,10 +148,12 @@ def advance(state: State, persons: Sequence[Person], spent: Spent, rules: Rules,
         return None
     held = {**kept, **changed}
     held.update(_paged(held, made, state.pages, rng))
+    bound = _bound(held, rules)
+    held.update(bound)
     pages = 1 + max((each.page for each in held.values()), default=state.pages - 1)
     after = State(state.epoch + 1, state.numbers + len(made), max(pages, state.pages), held, kept_back)
     moved = {number for number, each in held.items() if number in kept and each.page != kept[number].page}
-    numbers = frozenset([*changed, *moved, *(each.atom.number for each in made)])
+    numbers = frozenset([*changed, *moved, *bound, *(each.atom.number for each in made)])
     return Step(after, frozenset(gone), numbers, tuple(m.episode for each in made for m in each.members))
 
 
@@ -292,6 +294,17 @@ def _formed(number: int, action: str, members: Sequence[Person], rules: Rules) -
     atom = Atom(number, action, len(members), weight, place, figures)
     parts = {each.name: each.part(atom, [person.packet for person in members]) for each in rules.attachments}
     return Held(atom, tuple(Member(person.who, person.episode) for person in members), 0, parts)
+
+
+def _bound(held: Mapping[int, Held], rules: Rules) -> dict[int, Held]:
+    """The atoms that an attachment tells together with others from now on."""
+    found: dict[int, Held] = {}
+    for each in rules.attachments:
+        atoms = [(one.atom, one.parts[each.name]) for _, one in sorted(held.items()) if each.name in one.parts]
+        for number, part in each.bound(atoms).items():
+            one = found.get(number, held[number])
+            found[number] = replace(one, parts={**one.parts, each.name: part})
+    return found
 
 
 def _paged(held: Mapping[int, Held], made: Sequence[Held], pages: int, rng: np.random.Generator) -> dict[int, Held]:

@@ -6,14 +6,14 @@ that was ever published. He does not know the outcomes. In each sequence the tar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from regional.packet import Packet
 from regional.release import Held, Mark, Person
-from tests.regional.persons import Ward, packet, rules
+from tests.regional.persons import SCHEMA, Ward, rules
 
 Float64s = npt.NDArray[np.float64]
 
@@ -21,7 +21,6 @@ LEAST = 11
 RISK = 0.4
 TARGET = 0
 STEP = rules().step
-_MODEL = packet(0)
 
 
 class Seen(NamedTuple):
@@ -78,50 +77,59 @@ class Naive:
         return shown
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """What one sequence showed. died: the target's outcome. before, after: the atom that the target was, or came to be,
-    in, and the new or changed atoms nearest to it in all other epochs."""
+class Sequence(NamedTuple):
+    """What one sequence told. died: the target's outcome. size, deaths: of the atom that he was, or came to be, in.
+
+    beyond: what other epochs tell beside; the deaths of his atom less those of the new or changed one nearest to it.
+    Were that the rest of his atom, it would be his own outcome.
+    """
 
     died: bool
-    own: Seen
-    others: list[Seen]
+    size: int
+    deaths: int
+    beyond: float
+
+    @classmethod
+    def of(cls, died: bool, own: Seen, deaths: int, others: list[Seen]) -> Sequence:
+        told = [each for each in _nearest(own, others) if each.deaths is not None]
+        rest = (told[0].deaths or 0) - RISK * told[0].size if told else 0.0
+        return cls(died, own.size, deaths, deaths - RISK * own.size - rest if told else 0.0)
 
 
 def withdrawal(seed: int, publisher: Publisher) -> Sequence | None:
     """The target is published, then leaves; then others come."""
     rng = np.random.default_rng(seed)
-    ward, died = _ward(rng, 44)
+    ward, died = _ward(rng, 33)
     me = Person.of(ward.packets[TARGET], ward.rules.secret).who
     first = publisher.epoch(ward)
     own = next((each for each in first if me in each.members), None)
     del ward.packets[TARGET]
     _arrive(ward, rng, 100, 2)
     second = publisher.epoch(ward)
-    _arrive(ward, rng, 200, 40)
+    _arrive(ward, rng, 200, 24)
     third = publisher.epoch(ward)
     if own is None or own.deaths is None:
         return None
-    return Sequence(died, own, _nearest(own, [*_new(second, first), *_new(third, second)]))
+    return Sequence.of(died, own, own.deaths, [*_new(second, first), *_new(third, second)])
 
 
 def arrival(seed: int, publisher: Publisher) -> Sequence | None:
     """The target comes with others, after an epoch without; then more come."""
     rng = np.random.default_rng(seed)
-    ward, died = _ward(rng, 44)
+    ward, died = _ward(rng, 33)
     target = ward.packets.pop(TARGET)
     first = publisher.epoch(ward)
     ward.packets[TARGET] = target
-    _arrive(ward, rng, 100, 25)
+    _arrive(ward, rng, 100, 22)
     second = publisher.epoch(ward)
-    _arrive(ward, rng, 200, 40)
+    _arrive(ward, rng, 200, 24)
     third = publisher.epoch(ward)
     me = Person.of(target, ward.rules.secret).who
     own = next((each for each in [*second, *third] if me in each.members), None)
     if own is None or own.deaths is None:
         return None
     others = [each for each in [*first, *_new(second, first), *_new(third, second)] if each is not own]
-    return Sequence(died, own, _nearest(own, others))
+    return Sequence.of(died, own, own.deaths, others)
 
 
 def who_left(seed: int, publisher: Publisher) -> tuple[bool, float] | None:
@@ -131,8 +139,8 @@ def who_left(seed: int, publisher: Publisher) -> tuple[bool, float] | None:
     Where the rest is shown again, that is the features of who has left.
     """
     rng = np.random.default_rng(seed)
-    ward, _ = _ward(rng, 44)
-    persons = {Person.of(each, ward.rules.secret).who: number for number, each in ward.packets.items()}
+    ward, _ = _ward(rng, 33)
+    persons = dict(zip((person.who for person in ward.persons()), ward.packets, strict=True))
     first = publisher.epoch(ward)
     own = [each for each in first if any(persons[who] == TARGET for who in each.members)]
     if not own:
@@ -143,7 +151,7 @@ def who_left(seed: int, publisher: Publisher) -> tuple[bool, float] | None:
     del ward.packets[TARGET if left else other]
     _arrive(ward, rng, 100, 2)
     second = publisher.epoch(ward)
-    _arrive(ward, rng, 200, 40)
+    _arrive(ward, rng, 200, 24)
     shown = _nearest(own[0], _new([*second, *publisher.epoch(ward)], first))
     if not shown:
         return left, 0.0
@@ -151,20 +159,30 @@ def who_left(seed: int, publisher: Publisher) -> tuple[bool, float] | None:
     return left, float(np.linalg.norm(more - to_other) - np.linalg.norm(more - to_target))
 
 
+def counted(seed: int, epochs: int) -> tuple[bool, float]:
+    """Whether the target came with others after the first epoch, and how many more are published than it would be
+    without him, were nobody kept back: (that, the persons published in all epochs since, added up).
+
+    The attacker knows how many all others are, and when they came.
+    """
+    rng = np.random.default_rng(seed)
+    ward, _ = _ward(rng, 33)
+    target = ward.packets.pop(TARGET)
+    ward.publish()
+    there = bool(rng.random() < 0.5)
+    if there:
+        ward.packets[TARGET] = target
+    total = 0.0
+    for epoch in range(1, epochs + 1):
+        _arrive(ward, rng, 100 * epoch, 22)
+        ward.publish()
+        total += sum(each.atom.size for each in ward.state.held.values())
+    return there, total
+
+
 def alone(of: Sequence) -> float:
     """What the target's own atom tells, by itself."""
-    return (of.own.deaths or 0) / of.own.size
-
-
-def beyond(of: Sequence) -> float:
-    """What another epoch tells beside: the deaths of the target's atom less those of the nearest that is new.
-
-    Were it the rest of the atom, the difference would be the target's own outcome.
-    """
-    told = [each for each in of.others if each.deaths is not None]
-    if not told:
-        return 0.0
-    return (of.own.deaths or 0) - RISK * of.own.size - ((told[0].deaths or 0) - RISK * told[0].size)
+    return of.deaths / of.size
 
 
 def auc(score: Float64s, truth: npt.NDArray[np.bool_]) -> float:
@@ -180,13 +198,13 @@ def conditional_auc(sequences: list[Sequence]) -> float:
     """Of `beyond`, among sequences in which the target's own atom says the same: its size and its deaths."""
     strata: dict[tuple[int, int], list[Sequence]] = {}
     for each in sequences:
-        strata.setdefault((each.own.size, each.own.deaths or 0), []).append(each)
+        strata.setdefault((each.size, each.deaths), []).append(each)
     total, pairs = 0.0, 0
     for group in strata.values():
         truth = np.array([each.died for each in group])
         amount = int(truth.sum() * (~truth).sum())
         if amount:
-            total += auc(np.array([beyond(each) for each in group]), truth) * amount
+            total += auc(np.array([each.beyond for each in group]), truth) * amount
             pairs += amount
     return total / pairs
 
@@ -199,10 +217,12 @@ def _ward(rng: np.random.Generator, n: int) -> tuple[Ward, bool]:
 
 
 def _arrive(ward: Ward, rng: np.random.Generator, first: int, n: int) -> None:
-    for number in range(first, first + n):
-        point = rng.normal(size=2).astype(np.float32)
-        outcomes = {"died": float(rng.random() < RISK), "cost": float(number)}
-        ward.packets[number] = replace(_MODEL, node=number.to_bytes(4, "big"), fingerprint=point, outcomes=outcomes)
+    """n persons; only what the attacker is after is known of them, the other outcomes never."""
+    points, dead = rng.normal(size=(n, 2)).astype(np.float32), rng.random(n) < RISK
+    for number, point, died in zip(range(first, first + n), points, dead.tolist(), strict=True):
+        ward.packets[number] = Packet(
+            "ward", SCHEMA.space[:8], "one", number.to_bytes(4, "big"), 1, 1.0, 2.0, point, "a", {"died": float(died)}
+        )
 
 
 def _new(shown: list[Seen], before: list[Seen]) -> list[Seen]:

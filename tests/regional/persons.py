@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from regional.packet import Packet
 from regional.release import Mark, Person, Rules, State, Step, advance
-from registry.schema import Schema
+from registry.schema import Outcome, Schema
 
 SCHEMA = Schema.from_document(
     {
@@ -36,8 +36,10 @@ LATE = 1e9  # every horizon has passed
 SECRET = bytes(range(32))
 
 
-def rules(least: int = 3, secret: bytes = SECRET) -> Rules:
-    return Rules(SCHEMA.outcomes, least, 2.0**-6, secret)
+def rules(
+    least: int = 3, secret: bytes = SECRET, outcomes: Mapping[str, Outcome] = SCHEMA.outcomes, step: float = 2.0**-6
+) -> Rules:
+    return Rules(outcomes, least, step, secret)
 
 
 def packet(number: int, action: str = "a", **members: object) -> Packet:
@@ -76,13 +78,20 @@ class Ward:
         self.state = State()
         self.spent = Published()
         self.packets: dict[int, Packet] = {}
+        self._persons: dict[int, Person] = {}
 
     def put(self, *numbers: int, **members: object) -> None:
         for number in numbers:
             self.packets[number] = packet(number, **members)  # type: ignore[arg-type]
 
     def persons(self) -> list[Person]:
-        return [Person.of(each, self.rules.secret) for each in self.packets.values()]
+        """Made anew only of packets that are new: it is what a long game would spend most of its time on."""
+        self._persons = {number: self._person(number, each) for number, each in self.packets.items()}
+        return list(self._persons.values())
+
+    def _person(self, number: int, of: Packet) -> Person:
+        known = self._persons.get(number)
+        return known if known is not None and known.packet is of else Person.of(of, self.rules.secret)
 
     def publish(self, now: float = LATE) -> Step | None:
         """The next epoch, if there is to be one."""

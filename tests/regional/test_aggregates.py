@@ -27,6 +27,7 @@ from regional.page import Home, digest_of, read_page
 from regional.publication import Publication
 from regional.release import Held
 from regional.service import network_app
+from regional.tabulator import Tabulator
 from regional.withdrawals import Withdrawals
 from registry.clock import ManualClock
 from registry.errors import Conflict, UnknownName
@@ -178,6 +179,9 @@ class Weights:
         assert atom.size == len(members)
         return orjson.dumps([atom.action, len(members), sum(member.time for member in members)])
 
+    def bound(self, atoms: Sequence[tuple[Atom, bytes]]) -> dict[int, bytes]:  # noqa: ARG002
+        return {}
+
     def table(self, atoms: Sequence[tuple[Atom, bytes]]) -> bytes | None:
         return orjson.dumps([orjson.loads(part) for _, part in atoms]) if atoms else None
 
@@ -208,6 +212,13 @@ async def test_tables_go_with_an_epoch_and_change_by_whole_atoms(house: House) -
     await house.open(Weights())
     await house.settle()
     assert table() == after
+
+
+async def test_no_second_moments_of_persons_are_shown_but_those_of_their_atoms(house: House) -> None:
+    await house.network.deposit(numbered([packet(i) for i in range(60)]))
+    await house.settle()
+    await Tabulator(house.network, KEY, house.clock).step()
+    assert house.network.moments is None
 
 
 async def test_a_backup_does_not_bring_back_who_has_left(house: House) -> None:

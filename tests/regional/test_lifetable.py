@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import cbor2
@@ -14,6 +16,8 @@ from regional.lifetable import PARENT, LifeTables, Lives, read_parents
 from regional.packet import Packet
 from registry.errors import DocumentError
 from registry.schema import Schema
+from tests.regional.persons import SCHEMA as WARD
+from tests.regional.persons import Ward, rules
 from tests.registry.sample_schemas import field
 
 STOOD = {
@@ -21,6 +25,7 @@ STOOD = {
 }  # fmt: skip
 SCHEMA: Schema = field(outcomes={"stood": STOOD, "lost": {"kind": "binary", "label": "lost"}})
 OUTCOME = SCHEMA.outcomes["stood"]
+LIFE = {**WARD.document["outcomes"]["life"], "intervals": ["3d", "9d"]}
 
 
 def packet(value: Any, action: str = "plough") -> Packet:
@@ -35,10 +40,19 @@ def atom(number: int, place: int, size: int = 12, action: str = "plough") -> Ato
 
 
 def made(values: list[list[Any]], actions: list[str] | None = None) -> list[tuple[Atom, bytes]]:
-    """One atom for each list of values, side by side."""
+    """One atom for each list of values, side by side, with the parents that they have at first."""
     tables = LifeTables(SCHEMA)
-    atoms = [atom(i, 10 * i, len(each), (actions or ["plough"] * len(values))[i]) for i, each in enumerate(values)]
-    return [(one, tables.part(one, [packet(value) for value in each])) for one, each in zip(atoms, values, strict=True)]
+    named = actions or ["plough"] * len(values)
+    atoms = [atom(i + 1, 10 * i, len(each), named[i]) for i, each in enumerate(values)]
+    return bound(
+        [(one, tables.part(one, [packet(value) for value in each])) for one, each in zip(atoms, values, strict=True)]
+    )
+
+
+def bound(atoms: list[tuple[Atom, bytes]]) -> list[tuple[Atom, bytes]]:
+    """As the next epoch has them."""
+    changed = LifeTables(SCHEMA).bound(atoms)
+    return [(one, changed.get(one.number, part)) for one, part in atoms]
 
 
 def drawn(atoms: int, seed: int = 1, size: int = 12) -> list[list[Any]]:
@@ -90,6 +104,73 @@ def test_neighbours_are_together() -> None:
     assert len(parents) == 8
     centres = sorted(parent.place[0] for parent in parents)
     assert np.diff(centres).min() > 30  # five atoms each, side by side
+
+
+def test_whatever_comes_and_goes_two_tables_differ_by_whole_parents() -> None:
+    """All that was ever told is of disjoint parents; each is told as it was, or not at all."""
+    rng = np.random.default_rng(4)
+    tables = LifeTables(SCHEMA)
+    coming = made(drawn(400), ["plough", "no-till"] * 200)  # for their atoms; their parents are made as they come
+    values = drawn(400)
+    held: list[tuple[Atom, bytes]] = []
+    ever: dict[bytes, frozenset[int]] = {}
+    counted: set[bytes] = set()
+    while coming:
+        for one, _ in [coming.pop() for _ in range(min(len(coming), int(rng.integers(1, 12))))]:
+            held.append((one, tables.part(one, [packet(value) for value in values[one.number - 1]])))
+        held = bound(held)
+        for row in cbor2.loads(tables.table(held) or cbor2.dumps([])):
+            counted.add(cbor2.dumps(row))
+            assert row[1] >= PARENT
+        for one, part in held:
+            parent, _, _ = cbor2.loads(part)
+            if parent:
+                key = parent.to_bytes(4, "big")
+                ever[key] = ever.get(key, frozenset()) | {one.number}
+        if rng.random() < 0.5:
+            held.pop(int(rng.integers(len(held))))
+    assert len(ever) > 20
+    assert sum(map(len, ever.values())) == len(frozenset[int]().union(*ever.values()))
+    assert len(counted) <= len(ever)
+
+
+def test_a_networks_epochs_tell_of_whole_parents_only() -> None:
+    """Persons come and leave; between two epochs parents of 50 or more come and go, and no other figure changes."""
+    schema = Schema.from_document({**WARD.document, "outcomes": {**WARD.document["outcomes"], "life": LIFE}}, "ward")
+    tables = LifeTables(schema)
+    ward = Ward(replace(rules(5), attachments=(tables,)))
+    rng = np.random.default_rng(9)
+    shown: list[list[bytes]] = []
+    for epoch in range(12):
+        for number in range(100 * epoch, 100 * epoch + int(rng.integers(20, 100))):
+            ward.put(number, outcomes={"died": float(number % 2), "life": (float(rng.exponential(9)), True)})
+        if epoch % 3 == 2:
+            del ward.packets[int(rng.choice(sorted(ward.packets)))]
+        ward.publish()
+        held = [(each.atom, each.parts[tables.name]) for each in ward.state.held.values()]
+        shown.append([cbor2.dumps(row) for row in cbor2.loads(tables.table(held) or cbor2.dumps([]))])
+    assert len(shown[-1]) > 4
+    ever: set[bytes] = set()
+    gone = 0
+    for epoch, (before, after) in enumerate(pairwise(shown), 1):
+        missing = frozenset(before) - frozenset(after)
+        gone += len(missing)
+        assert len(missing) <= (epoch % 3 == 2)  # who left was in one parent, if in any; all others are as they were
+        assert not (frozenset(after) - frozenset(before)) & ever  # and none comes back
+        ever.update(before)
+    assert gone
+    assert all(cbor2.loads(row)[1] >= PARENT for row in ever)
+
+
+def test_a_parent_goes_with_one_of_its_atoms_and_the_others_are_not_told_again() -> None:
+    tables = LifeTables(SCHEMA)
+    atoms = made(drawn(9))
+    before = cbor2.loads(tables.table(atoms) or b"")
+    assert sum(row[1] for row in before) == 108
+    without = bound(atoms[1:])
+    left = cbor2.loads(tables.table(without) or cbor2.dumps([]))
+    assert all(row in before for row in left)
+    assert sum(row[1] for row in before) - sum(row[1] for row in left) >= PARENT
 
 
 def test_lives_are_those_of_the_ends_of_intervals() -> None:
