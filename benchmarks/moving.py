@@ -17,15 +17,15 @@ from regional.clustering import regions_of
 from regional.engine import Engine, NearestQuery
 from regional.engines.address import EngineAddress
 from regional.engines.backing import seq_of
-from regional.engines.embedded import EmbeddedEngine
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
-from regional.engines.writer import Writer
-from regional.moving import MovableEngine
-from regional.ownership import cut
-from regional.packet import Packet
+from regional.packets.packet import Packet
+from regional.shares.moving import MovableEngine
+from regional.shares.ownership import cut
 from registry.errors import Unavailable
-from registry.region import Bounds, squared_distances
+from registry.geometry.region import Bounds, squared_distances
 from tests.engines.servers import NatsServers, RedisServer, Servers
 
 SEED = 20261122

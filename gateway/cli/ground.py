@@ -8,29 +8,29 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.config import FederationConfig, NetworkConfig
-from gateway.keeping import EMBEDDED, EngineSection
+from gateway.configuration.config import FederationConfig, NetworkConfig
+from gateway.configuration.keeping import EMBEDDED, EngineSection
 from regional.advertiser import Advertiser
-from regional.aggregates import AggregateNetwork
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
-from regional.engines.embedded import EmbeddedEngine
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
 from regional.engines.mirror import Home
 from regional.engines.opening import DHT, engine_at, published_at
-from regional.engines.writer import Writer
-from regional.ledger import Ledger
-from regional.lifetable import LifeTables
-from regional.moving import MovableEngine
 from regional.network import Network
-from regional.publication import Publication
+from regional.releasing.aggregates import AggregateNetwork
+from regional.releasing.ledger import Ledger
+from regional.releasing.lifetable import LifeTables
+from regional.releasing.publication import Publication
+from regional.releasing.withdrawals import Withdrawals
+from regional.shares.moving import MovableEngine
+from regional.shares.whereabouts import Place
 from regional.tabulator import Tabulator
-from regional.whereabouts import Place
-from regional.withdrawals import Withdrawals
-from registry.client import RegistryClient
 from registry.clock import Clock
 from registry.errors import ConfigError
+from registry.http.client import RegistryClient
 from registry.keys import SigningKey
-from registry.publisher import PublisherTimes
+from registry.publishing.publisher import PublisherTimes
 
 
 def place_of(section: EngineSection) -> Place:

@@ -20,7 +20,7 @@ from gateway.cli.network import running_networks
 from gateway.cli.registry import running_registry
 from gateway.cli.running import serving
 from gateway.cli.up import make_keys
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from gateway.service import gateway_app
 from registry.clock import Clock

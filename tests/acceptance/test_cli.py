@@ -11,7 +11,7 @@ import pytest
 
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from tests.acceptance.commands import kindred_command
 from tests.acceptance.federated import ROOT, Federated, situation, write_config, write_slice
 from tests.acceptance.truth import Truth, places
@@ -264,7 +264,7 @@ async def test_a_port_in_use(tmp_path: Path, role: str) -> None:
     config.write_text("".join(lines))
     (tmp_path / ".kindred" / "keys").mkdir(parents=True)
     from gateway.cli.up import make_keys
-    from gateway.config import FederationConfig
+    from gateway.configuration.config import FederationConfig
 
     make_keys(FederationConfig.from_yaml(config))
     arguments = {"gateway": ["gateway"], "registry": ["registry"], "network": ["network", "one"]}[role]

@@ -14,11 +14,13 @@ import pytest
 import pytest_asyncio
 from nats.js.api import DeliverPolicy
 
-from regional.engines import natsconsumer, natslink, natswriter
 from regional.engines.address import EngineAddress
-from regional.engines.natsclient import Connection
-from regional.engines.natsconsumer import STEP, Heard, Message, consumed
-from regional.engines.natslink import NatsLink
+from regional.engines.nats import consumer as natsconsumer
+from regional.engines.nats import link as natslink
+from regional.engines.nats import writer as natswriter
+from regional.engines.nats.client import Connection
+from regional.engines.nats.consumer import STEP, Heard, Message, consumed
+from regional.engines.nats.link import NatsLink
 from regional.engines.opening import engine_at
 from registry.errors import Unavailable
 from tests.acceptance.federated import until

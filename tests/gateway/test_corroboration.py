@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from gateway.corroboration import DISAGREE, DOMINATED, UNCORROBORATED, corroborate, together
-from gateway.kernel import kernel_weights
-from gateway.neighbours import Neighbours
-from gateway.synthesis import synthesise
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.corroboration import DISAGREE, DOMINATED, UNCORROBORATED, corroborate, together
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.synthesis import synthesise
 from tests.gateway.cohorts import DEAD, TIME, YIELD, neighbours
 
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gateway.balance import balance
-from gateway.neighbours import Neighbours
-from gateway.standpoint import Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.balance import balance
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
 from regional.momenttable import MomentTable, nodes_of
 from tests.gateway.test_adjustment import SCHEMA
 

@@ -21,15 +21,15 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.weightstats import DescrStatsW
 
-from gateway.difference import detectable, standard_error, welch
-from gateway.estimate import Mean, Proportion
-from gateway.kaplan_meier import Curve
-from gateway.kernel import kernel_weights
-from gateway.prediction import predicted
-from gateway.random_effects import RandomEffects, median
-from gateway.ratio import Ratio
-from gateway.ridge import Line
-from gateway.synthesis import synthesise
+from gateway.statistics.difference import detectable, standard_error, welch
+from gateway.statistics.estimate import Mean, Proportion
+from gateway.statistics.kaplan_meier import Curve
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.prediction import predicted
+from gateway.statistics.random_effects import RandomEffects, median
+from gateway.statistics.ratio import Ratio
+from gateway.statistics.ridge import Line
+from gateway.statistics.synthesis import synthesise
 from regional.cohort import Cohort
 from regional.moments import FOLDS, Moments, fold_of
 from tests.gateway.cohorts import YIELD, neighbours

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from statsmodels.stats.meta_analysis import combine_effects
 
-from gateway.random_effects import RandomEffects, median
+from gateway.statistics.random_effects import RandomEffects, median
 
 # Thirteen trials of the BCG vaccine (Colditz et al., JAMA 271, 1994): ill and well, vaccinated and not.
 BCG = [

@@ -17,12 +17,12 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from regional.admission import Fitting
 from regional.engine import NearestQuery
+from regional.packets.admission import Fitting
 from regional.service import network_app
-from regional.sharing import Shares
-from regional.splitting import Household
-from regional.steering import Steered, add_steering
+from regional.shares.sharing import Shares
+from regional.shares.splitting import Household
+from regional.shares.steering import Steered, add_steering
 from registry.clock import ManualClock
 from registry.errors import Conflict, Moved, QuestionError, TooLarge
 from registry.keys import SigningKey, sign_document
