@@ -21,7 +21,7 @@ import cbor2
 import gateway.journey as journey_room
 from benchmarks.federations import running
 from benchmarks.report import Figure, Report
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from gateway.question import Question
 from regional.client import NearestRequest

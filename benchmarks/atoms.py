@@ -20,16 +20,16 @@ import numpy.typing as npt
 
 from benchmarks.federations import ROOT, running
 from benchmarks.report import Figure, Report
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
-from gateway.kernel import bandwidth, kernel_weights
-from regional.atom import step_of
+from gateway.statistics.kernel import bandwidth, kernel_weights
 from regional.connections import Connections
-from regional.loading import load
-from regional.packet import Packet
-from regional.release import Mark, Person, Rules, State, advance
-from regional.table import Row, read_rows
-from registry.schema import MIN_AGGREGATED, Schema
+from regional.files.loading import load
+from regional.files.table import Row, read_rows
+from regional.packets.packet import Packet
+from regional.releasing.atom import step_of
+from regional.releasing.release import Mark, Person, Rules, State, advance
+from registry.likeness.schema import MIN_AGGREGATED, Schema
 
 ISSUE: Final = 6
 # Domain, outcome, persons in an atom at least.

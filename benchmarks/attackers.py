@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.federations import ROOT
 from benchmarks.report import Figure, Report
-from regional.atom import step_of
-from regional.loading import load
-from regional.packet import Packet
-from regional.table import read_rows
-from registry.schema import Schema
+from regional.files.loading import load
+from regional.files.table import read_rows
+from regional.packets.packet import Packet
+from regional.releasing.atom import step_of
+from registry.likeness.schema import Schema
 from tests.regional.attacks import Careful, alone, arrival, auc, conditional_auc, counted, who_left, withdrawal
 from tests.regional.persons import Ward, rules
 

@@ -23,17 +23,17 @@ from benchmarks.crowd import Crowd
 from benchmarks.fates import SEED, Fates
 from benchmarks.intervals import intervals
 from benchmarks.report import Figure, Report
-from gateway.adjustment import Adjustment
-from gateway.arm import arms_of
-from gateway.estimate import Estimate, Mean, Proportion
-from gateway.interval import LEVEL
-from gateway.neighbours import Neighbours
-from gateway.observed import Observed
-from gateway.prediction import predicted
-from gateway.standpoint import Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
-from registry.schema import Outcome
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.adjustment import Adjustment
+from gateway.statistics.arm import arms_of
+from gateway.statistics.estimate import Estimate, Mean, Proportion
+from gateway.statistics.interval import LEVEL
+from gateway.statistics.observed import Observed
+from gateway.statistics.prediction import predicted
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
+from registry.likeness.schema import Outcome
 
 ISSUE = 6
 K: Final = 50

@@ -21,15 +21,15 @@ import orjson
 
 from benchmarks.grown import ISSUED, NAMING, Grown, K
 from benchmarks.virtual import Server, VirtualClock, VirtualLoop
-from gateway.cache import Cache
 from gateway.federation import Federation
+from gateway.fetching.cache import Cache
 from gateway.question import Mode, Question
 from regional.client import NetworkClient
 from regional.connections import Connections
-from registry.authorities import Authorities
-from registry.lookup import Lookups
-from registry.responder import respond
-from registry.zone import Ttls, ZoneSet, origin_zone
+from registry.resolving.authorities import Authorities
+from registry.resolving.lookup import Lookups
+from registry.serving.responder import respond
+from registry.zones.zone import Ttls, ZoneSet, origin_zone
 
 CONTINENTS = ("north-america", "south-america", "europe", "africa", "asia", "oceania")
 ROUND_TRIPS_MS = (  # rows and columns in the order of CONTINENTS

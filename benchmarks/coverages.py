@@ -17,12 +17,12 @@ from sklearn.cluster import KMeans
 
 from benchmarks.generated import MADE, Fingerprints
 from benchmarks.populations import SPECIALTIES
-from regional.batch import Batch
 from regional.clustering import MAX_REGIONS, regions_of
-from regional.packet import Packet
-from registry.cell import CellRecord
-from registry.region import Region, squared_distances
-from registry.schema import Schema
+from regional.packets.batch import Batch
+from regional.packets.packet import Packet
+from registry.geometry.cell import CellRecord
+from registry.geometry.region import Region, squared_distances
+from registry.likeness.schema import Schema
 
 DOMAIN = "made"
 PACKETS = 512  # per network

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from benchmarks.populations import FILES
 from benchmarks.report import ROOT
-from gateway.neighbours import Neighbours
-from gateway.whole import Whole
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.whole import Whole
+from regional.files.table import read_rows
 from regional.momenttable import MomentTable, nodes_of
-from regional.table import read_rows
-from registry.fingerprint import encode
-from registry.schema import Schema
+from registry.likeness.fingerprint import encode
+from registry.likeness.schema import Schema
 
 Float64s = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]

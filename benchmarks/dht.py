@@ -15,11 +15,11 @@ import numpy as np
 from benchmarks.dhthops import measured, simulated
 from benchmarks.report import Figure, Report
 from regional.engine import NearestQuery
-from regional.engines.dht import DhtEngine
-from regional.engines.dhtdirectory import Directory
-from regional.engines.dhtitem import name_of, packet_salt
-from regional.engines.dhtmirror import DhtMirror
-from regional.engines.dhtnode import DhtNode, Secret
+from regional.engines.dht.directory import Directory
+from regional.engines.dht.engine import DhtEngine
+from regional.engines.dht.item import name_of, packet_salt
+from regional.engines.dht.mirror import DhtMirror
+from regional.engines.dht.node import DhtNode, Secret
 from registry.errors import KindredError
 from tests.engines.dht_kind import KEY, Dht
 from tests.engines.kinds import HOME, D

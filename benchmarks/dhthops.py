@@ -23,7 +23,7 @@ from typing import Any, Final
 import libtorrent
 import numpy as np
 
-from regional.engines.dhtnode import settings
+from regional.engines.dht.node import settings
 from tests.engines.dht_ring import DhtRing
 
 K: Final = 8

@@ -16,11 +16,11 @@ import numpy as np
 from benchmarks.live import configuration
 from benchmarks.report import Figure, Report
 from gateway.cli.up import Processes
-from gateway.config import FederationConfig, NetworkConfig
+from gateway.configuration.config import FederationConfig, NetworkConfig
 from regional.client import NetworkClient, NetworkFailure
 from regional.connections import Connections
-from regional.packet import Packet, node_text
-from registry.schema import Schema
+from regional.packets.packet import Packet, node_text
+from registry.likeness.schema import Schema
 
 SEED = 20261122
 NETWORK = "crash-82"

@@ -22,12 +22,12 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.report import ROOT, Figure, Report
 from regional.engine import NearestQuery
-from regional.engines.coarse import Coarse
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.scan import Entry, Scan
-from regional.engines.writer import Writer
-from regional.packet import Packet, identity_digest
-from registry.region import squared_distances
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
+from regional.engines.exact.coarse import Coarse
+from regional.engines.exact.scan import Entry, Scan
+from regional.packets.packet import Packet, identity_digest
+from registry.geometry.region import squared_distances
 
 SEED = 20261122
 NETWORK = "bench"

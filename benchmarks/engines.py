@@ -19,12 +19,12 @@ from redis.asyncio import Redis
 
 from benchmarks.report import Figure, Report
 from regional.engine import Engine, NearestQuery
-from regional.engines.etcd import ATOMIC
-from regional.engines.etcdlink import encoded
-from regional.engines.milvusrows import FOUND, INDEX, PLACE, Held, key_of, packet_row, schema_of
-from regional.engines.mqttlink import AT_ONCE
-from regional.engines.natswriter import MAX_GROUP
-from regional.packet import Packet, node_text
+from regional.engines.etcd.engine import ATOMIC
+from regional.engines.etcd.link import encoded
+from regional.engines.milvus.rows import FOUND, INDEX, PLACE, Held, key_of, packet_row, schema_of
+from regional.engines.mqtt.link import AT_ONCE
+from regional.engines.nats.writer import MAX_GROUP
+from regional.packets.packet import Packet, node_text
 from regional.partition import Partition
 from registry.errors import Unavailable
 from tests.engines.kinds import HOME, KINDS, D, Kind, Served

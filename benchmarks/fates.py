@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from benchmarks.crowd import Crowd
-from registry.schema import Outcome
+from registry.likeness.schema import Outcome
 
 SEED: Final = 21
 ENOUGH: Final = 100  # nodes of an action, to fit a model to

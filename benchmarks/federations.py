@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway.cli.deposit import deposit_all
 from gateway.cli.up import Processes
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 
 ROOT = Path(__file__).parent.parent
 

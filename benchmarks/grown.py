@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.coverages import DOMAIN, Coverages, Float64s
-from gateway.cell import Cell, View
-from gateway.merge import Merge
-from gateway.plan import Plan, Steps
+from gateway.planning.cell import Cell, View
+from gateway.planning.merge import Merge
+from gateway.planning.plan import Plan, Steps
+from gateway.planning.resolution import Walk
 from gateway.question import Mode
-from gateway.resolution import Walk
-from registry.cell import Address, Naming
-from registry.record import decode_cell
-from registry.tree import build_tree
-from registry.wire import name_to_wire
-from registry.zone import NetworkEntry, Publication, Ttls, Zone, domain_zone
+from registry.dns.wire import name_to_wire
+from registry.geometry.cell import Address, Naming
+from registry.geometry.tree import build_tree
+from registry.zones.record import decode_cell
+from registry.zones.zone import NetworkEntry, Publication, Ttls, Zone, domain_zone
 
 NAMING = Naming(DOMAIN, "kindred.internal.")
 GENERATION = 1

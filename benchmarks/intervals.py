@@ -14,10 +14,10 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.report import Figure, Report
-from gateway.difference import DIFFERS
-from gateway.neighbours import Neighbours
-from gateway.synthesis import synthesise
-from registry.schema import Outcome
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.difference import DIFFERS
+from gateway.statistics.synthesis import synthesise
+from registry.likeness.schema import Outcome
 
 ISSUE = 6
 ARMS: Final = ("a", "b")

@@ -25,11 +25,11 @@ from benchmarks.report import Figure, Report
 from gateway.answer import Answer
 from gateway.cli import network
 from gateway.cli.up import Processes
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
-from gateway.merge import RADIUS_SLACK
-from registry.cell import Address, CellRecord
-from registry.region import Bounds, Vector
+from gateway.planning.merge import RADIUS_SLACK
+from registry.geometry.cell import Address, CellRecord
+from registry.geometry.region import Bounds, Vector
 
 SEED = 20261122
 DOMAIN = "crash.vehicles"

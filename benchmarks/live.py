@@ -15,17 +15,17 @@ import yaml
 
 from benchmarks.federations import free_port
 from benchmarks.report import ROOT
-from gateway.candidates import Candidate
 from gateway.cli.deposit import deposit_all
 from gateway.cli.up import Processes
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
+from gateway.planning.candidates import Candidate
 from gateway.question import Question
-from regional.loading import load
-from regional.packet import Packet, identity_digest
-from regional.table import Row, read_rows
-from registry.fingerprint import to_base64
-from registry.region import Vector, squared_distances
-from registry.schema import Schema
+from regional.files.loading import load
+from regional.files.table import Row, read_rows
+from regional.packets.packet import Packet, identity_digest
+from registry.geometry.region import Vector, squared_distances
+from registry.likeness.fingerprint import to_base64
+from registry.likeness.schema import Schema
 
 MEMBERS = 0.1  # share of the questions that are a member's own fingerprint, where ties are
 PATIENT_MS = 30_000

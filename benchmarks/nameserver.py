@@ -31,15 +31,15 @@ import numpy as np
 
 from benchmarks.federations import free_port
 from benchmarks.report import Figure, Report
-from registry.cell import Address, CellRecord, Naming
 from registry.clock import SystemClock
-from registry.limiter import Limiter
-from registry.nameserver import NameServer
-from registry.primary import Primary
-from registry.region import Region
-from registry.tsig import TsigKey
-from registry.wire import name_to_wire
-from registry.zone import NetworkEntry, Publication, Ttls, Zone, ZoneSet, domain_zone, origin_zone
+from registry.dns.tsig import TsigKey
+from registry.dns.wire import name_to_wire
+from registry.geometry.cell import Address, CellRecord, Naming
+from registry.geometry.region import Region
+from registry.serving.limiter import Limiter
+from registry.serving.nameserver import NameServer
+from registry.serving.primary import Primary
+from registry.zones.zone import NetworkEntry, Publication, Ttls, Zone, ZoneSet, domain_zone, origin_zone
 from tests.peers.authoritative import serving, write_zones
 from tests.peers.zonefile import name_text
 from tests.programs import program

@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks.populations import Labels, Population, by_column, by_hash, by_kind, made, real
 from benchmarks.report import Figure, Report
 from benchmarks.simulated import Fingerprints, Holder, Simulated
-from gateway.merge import RADIUS_SLACK
+from gateway.planning.merge import RADIUS_SLACK
 from gateway.question import Budget, Mode, Recall
 from regional.clustering import regions_of
-from registry.region import Region
+from registry.geometry.region import Region
 
 ISSUE = 3
 K = 50

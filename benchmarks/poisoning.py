@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from benchmarks.populations import real
 from benchmarks.report import ROOT, Figure, Report
-from gateway.corroboration import DISAGREE, corroborate, together
-from gateway.neighbours import Neighbours
-from gateway.robust import Robust
-from gateway.synthesis import synthesise
-from registry.schema import Outcome, Schema
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.corroboration import DISAGREE, corroborate, together
+from gateway.statistics.robust import Robust
+from gateway.statistics.synthesis import synthesise
+from registry.likeness.schema import Outcome, Schema
 
 ISSUE = 6
 NETWORKS = 5

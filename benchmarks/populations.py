@@ -11,9 +11,9 @@ from sklearn.cluster import KMeans
 
 from benchmarks.generated import MADE, Fingerprints
 from benchmarks.report import ROOT
-from regional.table import part_of, read_rows
-from registry.fingerprint import encode
-from registry.schema import Schema
+from regional.files.table import part_of, read_rows
+from registry.likeness.fingerprint import encode
+from registry.likeness.schema import Schema
 
 Labels = npt.NDArray[np.intp]
 

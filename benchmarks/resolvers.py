@@ -19,13 +19,13 @@ import numpy as np
 from benchmarks.federations import running
 from benchmarks.live import packets_of
 from benchmarks.report import Figure, Report
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from gateway.question import Question
-from regional.packet import Packet, node_text
-from registry.fingerprint import to_base64
-from registry.message import question
-from registry.wire import TXT
+from regional.packets.packet import Packet, node_text
+from registry.dns.message import question
+from registry.dns.wire import TXT
+from registry.likeness.fingerprint import to_base64
 from tests.peers.carriers import carried, signed_by_knot, unbound
 from tests.peers.peers import serving
 

@@ -25,7 +25,7 @@ from benchmarks.coverages import REGIONS, draw
 from benchmarks.grown import Grown, K
 from benchmarks.report import ROOT, Figure, Report, number
 from benchmarks.updates import updates
-from gateway.merge import RADIUS_SLACK
+from gateway.planning.merge import RADIUS_SLACK
 from gateway.question import Mode, Recall
 
 ISSUE = 4

@@ -14,9 +14,9 @@ import dns.message
 import numpy as np
 
 from benchmarks.report import Figure, Report
-from registry.client import RegistryClient
-from registry.journal import Entry, Journal
+from registry.http.client import RegistryClient
 from registry.keys import SigningKey
+from registry.publishing.journal import Entry, Journal
 from tests.peers.peers import Peer, serving
 from tests.peers.primary import ORIGIN, RunningPrimary, running_primary
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gateway.candidates import Candidate
-from gateway.cell import Cell
 from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
-from gateway.merge import Merge
-from gateway.path import Path
-from gateway.plan import Plan
+from gateway.planning.candidates import Candidate
+from gateway.planning.cell import Cell
+from gateway.planning.merge import Merge
+from gateway.planning.path import Path
+from gateway.planning.plan import Plan
+from gateway.planning.resolution import Walk
 from gateway.question import Mode
-from gateway.resolution import Walk
-from regional.batch import Batch
-from regional.packet import Packet, identity_digest
-from registry.cell import CellRecord, Naming
-from registry.record import decode_cell, encode_cell
-from registry.region import Region, squared_distances
-from registry.tree import build_tree
+from regional.packets.batch import Batch
+from regional.packets.packet import Packet, identity_digest
+from registry.geometry.cell import CellRecord, Naming
+from registry.geometry.region import Region, squared_distances
+from registry.geometry.tree import build_tree
+from registry.zones.record import decode_cell, encode_cell
 
 Fingerprints = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]

@@ -18,13 +18,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.crowd import Crowd
 from benchmarks.report import Figure, Report
-from gateway.neighbours import Neighbours
-from gateway.standpoint import Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
-from regional.atombatch import AtomBatch
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
 from regional.cohort import Cohort, Figures
 from regional.momenttable import MomentTable, nodes_of
+from regional.releasing.atombatch import AtomBatch
 
 ISSUE = 6
 PACKETS: Final = 10_000

@@ -16,12 +16,13 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.federations import running
-from benchmarks.report import Figure, Report
+from benchmarks.report import ROOT, Figure, Report
 
 SECONDS = 8.0
 AT_ONCE = (1, 2, 4, 8, 16)
 MOST_P99 = 5.0  # times p50
 SAMPLER = Path(__file__).parent / "sampler"
+STATISTICS = ROOT / "gateway" / "statistics"
 PROFILED = 8  # askers at once while processes are sampled
 LEAST_SHARE = 0.03  # of a process; what takes less is told together
 SITES = ([2, 3, 4], [5, 6, 8], [9, 11, 12], [13, 41, 42], [43, 45, 47], [48, 49, 50], [72, 73, 74], [75, 76, 78])
@@ -29,28 +30,27 @@ SITES = ([2, 3, 4], [5, 6, 8], [9, 11, 12], [13, 41, 42], [43, 45, 47], [48, 49,
 # What the sampled files are about; a file or library that is in none stands for itself.
 GROUPS: Mapping[str, frozenset[str]] = {
     "HTTP server (aiohttp)": frozenset(
-        {"aiohttp", "registry/httpserver.py", "registry/body.py", "registry/problem.py"}
+        {"aiohttp", "registry/http/httpserver.py", "registry/http/body.py", "registry/http/problem.py"}
     ),
     "event loop and sockets": frozenset({"asyncio", "uvloop", "concurrent", "other"}),
     "requests to networks": frozenset(
-        {"regional/connections.py", "regional/client.py", "gateway/fanout.py", "gateway/arrivals.py"}
+        {"regional/connections.py", "regional/client.py", "gateway/fetching/fanout.py", "gateway/fetching/arrivals.py"}
     ),
-    "packets read": frozenset({"regional/batch.py", "regional/details.py", "regional/packet.py"}),
-    "walk and plan": frozenset({"gateway/resolution.py", "gateway/plan.py", "gateway/journey.py"}),
-    "bounds and exact distances": frozenset({"registry/region.py"}),
-    "outlook": frozenset({"gateway/outlook.py", "gateway/expectation.py"}),
-    "merge and certificate": frozenset({"gateway/merge.py", "gateway/candidates.py", "gateway/certificate.py"}),
+    "packets read": frozenset(f"regional/packets/{room}.py" for room in ("batch", "details", "packet")),
+    "walk and plan": frozenset({"gateway/planning/resolution.py", "gateway/planning/plan.py", "gateway/journey.py"}),
+    "bounds and exact distances": frozenset({"registry/geometry/region.py"}),
+    "outlook": frozenset({"gateway/planning/outlook.py", "gateway/planning/expectation.py"}),
+    "merge and certificate": frozenset(
+        {"gateway/planning/merge.py", "gateway/planning/candidates.py", "gateway/certificate.py"}
+    ),
     "synthesis": frozenset(
-        f"gateway/{room}.py"
-        for room in (
-            "synthesis", "neighbours", "arm", "balance", "difference", "finding", "observed", "kernel", "estimate",
-            "interval", "kaplan_meier", "random_effects",
-        )
+        {"gateway/planning/neighbours.py", *(path.relative_to(ROOT).as_posix() for path in STATISTICS.glob("*.py"))}
     ),
     "scan": frozenset(f"regional/engines/{room}.py" for room in ("scan", "arm", "coarse", "blocks", "embedded")),
     "question read, reply written": frozenset(
-        {"regional/service.py", "registry/jsontext.py", "registry/reply.py", "gateway/service.py", "gateway/answer.py",
-         "gateway/question.py", "gateway/asking.py", "registry/fingerprint.py", "registry/embedding.py"}
+        {"regional/service.py", "registry/jsontext.py", "registry/http/reply.py", "gateway/service.py",
+         "gateway/answer.py", "gateway/question.py", "gateway/asking.py", "registry/likeness/fingerprint.py",
+         "registry/likeness/embedding.py"}
     ),
 }  # fmt: skip
 

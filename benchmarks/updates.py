@@ -9,12 +9,12 @@ import numpy as np
 
 from benchmarks.grown import GENERATION, NAMING, Grown
 from regional.clustering import regions_of
-from registry.cell import Address, CellRecord
-from registry.delta import Record
-from registry.living import LivingTree, Room
-from registry.record import encode_cell
-from registry.transfer import messages
-from registry.wire import SVCB, name_to_wire
+from registry.dns.wire import SVCB, name_to_wire
+from registry.geometry.cell import Address, CellRecord
+from registry.geometry.living import LivingTree, Room
+from registry.zones.delta import Record
+from registry.zones.record import encode_cell
+from registry.zones.transfer import messages
 
 ROOM = Room(capacity=16, records=32)
 OVERLAP_S = 100.0

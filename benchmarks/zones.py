@@ -21,20 +21,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Figure, Report
-from registry.cell import Address, CellRecord, Naming
 from registry.clock import ManualClock
-from registry.coverage import Coverage
-from registry.delta import between
-from registry.enrolment import DomainEntry, Enrolment
-from registry.holding import Holding
-from registry.journal import Journal
-from registry.member import Member
-from registry.names import Names
-from registry.publisher import Publisher
-from registry.region import Region
-from registry.rendering import Rendering
-from registry.schema import Schema
-from registry.tree import build_tree
+from registry.geometry.cell import Address, CellRecord, Naming
+from registry.geometry.region import Region
+from registry.geometry.tree import build_tree
+from registry.likeness.schema import Schema
+from registry.publishing.coverage import Coverage
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.holding import Holding
+from registry.publishing.journal import Journal
+from registry.publishing.member import Member
+from registry.publishing.publisher import Publisher
+from registry.zones.delta import between
+from registry.zones.names import Names
+from registry.zones.rendering import Rendering
 
 ISSUE = 4
 FIGURE = "2"

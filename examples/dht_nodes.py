@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import libtorrent
 
-from regional.engines.dhtnode import settings
+from regional.engines.dht.node import settings
 
 NODES: Final = 26
 PEERS: Final = 8  # that each is told of

@@ -32,24 +32,24 @@ from sklearn.neighbors import NearestNeighbors
 from ways import AT_ONCE, Pool, apart, deposit, federation_yaml, go, questions, ways
 
 from gateway.answer import Answer
-from gateway.candidates import Candidate
 from gateway.cli.deposit import deposit_all
 from gateway.cli.render import show_answer, show_certificate, show_walk
 from gateway.cli.up import Processes
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
+from gateway.planning.candidates import Candidate
 from gateway.question import Question
-from regional.atom import step_of
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.loading import load
-from regional.packet import Packet, identity_digest
-from regional.page import Home, read_page
-from regional.table import Row, read_rows
+from regional.files.loading import load
+from regional.files.table import Row, read_rows
+from regional.packets.packet import Packet, identity_digest
+from regional.releasing.atom import step_of
+from regional.releasing.page import Home, read_page
 from registry.errors import KindredError
-from registry.fingerprint import encode, to_base64
-from registry.region import squared_distances
-from registry.schema import Schema
+from registry.geometry.region import squared_distances
+from registry.likeness.fingerprint import encode, to_base64
+from registry.likeness.schema import Schema
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / "build" / "demo"

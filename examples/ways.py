@@ -18,18 +18,18 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from gateway.answer import Answer
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from gateway.question import Question
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.loading import load
-from regional.packet import Packet, identity_digest
-from regional.table import read_rows
+from regional.files.loading import load
+from regional.files.table import read_rows
+from regional.packets.packet import Packet, identity_digest
 from registry.errors import KindredError
-from registry.fingerprint import to_base64
-from registry.region import squared_distances
-from registry.schema import Schema
+from registry.geometry.region import squared_distances
+from registry.likeness.fingerprint import to_base64
+from registry.likeness.schema import Schema
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = Schema.from_yaml(ROOT / "examples/domains/crash.yaml")

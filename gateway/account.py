@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.answer import Asked
-from gateway.candidates import Candidates
 from gateway.certificate import Certificate
 from gateway.disposition import Disposition, Outcome
-from gateway.expectation import Array
-from gateway.outlook import Standing
+from gateway.planning.candidates import Candidates
+from gateway.planning.expectation import Array
+from gateway.planning.outlook import Standing
 from gateway.question import Mode
 
 WARNINGS: Final = {

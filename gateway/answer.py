@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.candidates import Candidate, Candidates
 from gateway.certificate import Certificate
 from gateway.disposition import Outcome
-from gateway.neighbours import OutcomeValue
-from regional.atombatch import AtomFound
+from gateway.planning.candidates import Candidate, Candidates
+from gateway.planning.neighbours import OutcomeValue
 from regional.cohort import Figures
-from regional.packet import node_text
+from regional.packets.packet import node_text
+from regional.releasing.atombatch import AtomFound
 
 VERSION = 1
 

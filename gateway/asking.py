@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from gateway.question import Question
 from regional.client import NearestRequest
-from registry.cell import Naming
 from registry.errors import QuestionError
-from registry.fingerprint import check_space, encode, from_wire
-from registry.region import Vector
-from registry.schema import Schema
+from registry.geometry.cell import Naming
+from registry.geometry.region import Vector
+from registry.likeness.fingerprint import check_space, encode, from_wire
+from registry.likeness.schema import Schema
 
 
 @dataclass(frozen=True, slots=True, eq=False)

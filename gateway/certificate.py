@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.disposition import Disposition, Outcome
-from gateway.expectation import Array
-from gateway.merge import RADIUS_SLACK
-from gateway.outlook import Standing
-from gateway.path import shown
-from gateway.resolution import Walk
+from gateway.planning.expectation import Array
+from gateway.planning.merge import RADIUS_SLACK
+from gateway.planning.outlook import Standing
+from gateway.planning.path import shown
+from gateway.planning.resolution import Walk
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,27 +15,27 @@ from pathlib import Path
 
 from gateway.answer import Answer
 from gateway.asking import Asking, understand
-from gateway.atoms import AtomFanout
-from gateway.cache import Cache
-from gateway.config import FederationConfig
-from gateway.deadline import Deadline
-from gateway.fanout import Fanout
-from gateway.gathering import Gathering
+from gateway.configuration.config import FederationConfig
+from gateway.fetching.atoms import AtomFanout
+from gateway.fetching.cache import Cache
+from gateway.fetching.deadline import Deadline
+from gateway.fetching.fanout import Fanout
+from gateway.fetching.gathering import Gathering
+from gateway.fetching.pages import Pages
+from gateway.fetching.resolver import Resolver
+from gateway.fetching.roll import roll
 from gateway.journey import Journey
-from gateway.pages import Pages
 from gateway.question import Question
-from gateway.resolver import Resolver
-from gateway.roll import roll
-from gateway.standpoint import Standpoint
+from gateway.statistics.standpoint import Standpoint
 from regional.client import NetworkClient
 from regional.connections import Connections
 from regional.reader import Reader
-from registry.cell import Naming
 from registry.clock import Clock, SystemClock
 from registry.errors import LookupFailed, UnknownName
-from registry.fingerprint import check_space
-from registry.lookup import Lookups
-from registry.schema import Schema
+from registry.geometry.cell import Naming
+from registry.likeness.fingerprint import check_space
+from registry.likeness.schema import Schema
+from registry.resolving.lookup import Lookups
 
 THREAD_ABOVE = 2_000  # neighbours; making an answer of more would hold up the event loop
 
@@ -138,7 +138,7 @@ class Federation:
     async def resolve(self, question: Question) -> dict[str, object]:
         """Where the question would go: the walk alone, out to the distance at which K neighbours are expected.
 
-        `forecast` says what asking would cost in the question's mode (gateway.plan.Forecast).
+        `forecast` says what asking would cost in the question's mode (gateway.planning.plan.Forecast).
         """
         asking = understand(question, self._schema(question.domain), self.naming(question.domain))
         journey = await self._journey(asking, self._deadline(question))

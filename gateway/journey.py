@@ -10,33 +10,33 @@ import numpy as np
 
 from gateway.account import listed, warned
 from gateway.answer import Answer, WalkReport
-from gateway.arrivals import Arrivals
 from gateway.asking import Asking
-from gateway.balance import balance
-from gateway.cache import Kept
-from gateway.cell import Cell
 from gateway.certificate import Certificate, Relied, certify
-from gateway.deadline import Deadline
 from gateway.disposition import Disposition, Outcome
-from gateway.expectation import Array
-from gateway.fanout import Answered, Fanout
-from gateway.merge import Merge
-from gateway.neighbours import Neighbours
-from gateway.opinions import Heard, opinions
-from gateway.outlook import Standing
-from gateway.parentage import Parentage
-from gateway.path import Path
-from gateway.plan import Ask, Forecast, Plan
+from gateway.fetching.arrivals import Arrivals
+from gateway.fetching.cache import Kept
+from gateway.fetching.deadline import Deadline
+from gateway.fetching.fanout import Answered, Fanout
+from gateway.fetching.opinions import Heard, opinions
+from gateway.fetching.resolver import Resolver, Tree
+from gateway.fetching.trees import Trees
+from gateway.planning.cell import Cell
+from gateway.planning.expectation import Array
+from gateway.planning.merge import Merge
+from gateway.planning.neighbours import Neighbours
+from gateway.planning.outlook import Standing
+from gateway.planning.path import Path
+from gateway.planning.plan import Ask, Forecast, Plan
+from gateway.planning.resolution import Walk
 from gateway.question import mode_document
-from gateway.resolution import Walk
-from gateway.resolver import Resolver, Tree
-from gateway.standpoint import Standpoint
-from gateway.synthesis import cautions, synthesise
-from gateway.trees import Trees
-from regional.atom import step_of
-from registry.cell import Naming
+from gateway.statistics.balance import balance
+from gateway.statistics.parentage import Parentage
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import cautions, synthesise
+from regional.releasing.atom import step_of
 from registry.clock import Clock
 from registry.errors import LookupFailed
+from registry.geometry.cell import Naming
 
 LEAST_HEARD = 5  # networks: fewer have no median that withstands two liars, and no prediction
 CELLS_AT_ONCE = 8  # opened in one go to find them

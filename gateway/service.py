@@ -11,11 +11,11 @@ from aiohttp import web
 
 from gateway.federation import Federation
 from gateway.question import Question
-from registry.body import read_body
 from registry.errors import DocumentError, KindredError, TooLarge
+from registry.http.body import read_body
+from registry.http.problem import problems
+from registry.http.reply import healthz, json_response, readiness
 from registry.jsontext import loads
-from registry.problem import problems
-from registry.reply import healthz, json_response, readiness
 
 MAX_BODY = 4 * 1024 * 1024
 MAX_BATCH = 10_000

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from regional.network import Network
 from registry.clock import Clock
-from registry.coverage import Coverage
 from registry.keys import SigningKey
-from registry.lease import LEASE_S, Lease, Registry
+from registry.publishing.coverage import Coverage
+from registry.publishing.lease import LEASE_S, Lease, Registry
 
 QUIET_S: Final = 0.5  # deposits come in bursts: wait for the end of one
 PATIENCE_S: Final = 5.0  # but no longer than this

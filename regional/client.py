@@ -17,12 +17,12 @@ from typing import Any, Literal
 import cbor2
 import orjson
 
-from regional.atombatch import AtomBatch
-from regional.batch import Batch
 from regional.connections import BadReply, Connections
-from regional.deposit import DepositReport
-from regional.packet import Packet
-from regional.packetcbor import Fingerprint
+from regional.packets.batch import Batch
+from regional.packets.deposit import DepositReport
+from regional.packets.packet import Packet
+from regional.packets.packetcbor import Fingerprint
+from regional.releasing.atombatch import AtomBatch
 from registry import jsontext
 from registry.errors import DocumentError, KindredError, Moved, PacketError
 

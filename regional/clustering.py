@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from threadpoolctl import threadpool_limits
 
-from registry.region import Region, squared_distances
+from registry.geometry.region import Region, squared_distances
 
 MAX_REGIONS: Final = 64
 _PER_REGION: Final = 2  # packets, in small networks: the finer the regions, the fewer are asked in vain

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from registry.schema import Outcome
+from registry.likeness.schema import Outcome
 
 _BITS = 1074  # the finest place of a float64
 

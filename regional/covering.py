@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from registry.region import Bounds, Region, squared_distances
+from registry.geometry.region import Bounds, Region, squared_distances
 
 
 class Covering:

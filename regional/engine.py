@@ -9,8 +9,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from regional.packet import Packet
-from regional.packetcbor import Fingerprint
+from regional.packets.packet import Packet
+from regional.packets.packetcbor import Fingerprint
 from regional.partition import Partition
 
 MAX_K: Final = 10_000

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regional.atombatch import AtomBatch
 from regional.cohort import MAX_MAGNITUDE, credible
 from regional.moments import FOLDS, Moments, Vector, discloses, fold_of, folds_of, length
-from regional.packetcbor import Outcome as Value
-from registry.coverage import Digest, DomainName, Finite, Name
+from regional.packets.packetcbor import Outcome as Value
+from regional.releasing.atombatch import AtomBatch
 from registry.errors import DocumentError
 from registry.keys import SigningKey, sign_document
-from registry.schema import Outcome, Schema
+from registry.likeness.schema import Outcome, Schema
+from registry.publishing.coverage import Digest, DomainName, Finite, Name
 
 VERSION = 1
 MAX_CELLS = 65 * 16 * FOLDS

@@ -12,20 +12,20 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from regional.admission import Admission, Fitting
 from regional.covering import Covering
-from regional.deposit import DepositReport, Rejection
 from regional.engine import Engine, NearestQuery, NearestResult, PutResult
-from regional.packet import NO_FINGERPRINT, Packet, check_fingerprint
-from regional.packetcbor import FLOAT32, findable
+from regional.packets.admission import Admission, Fitting
+from regional.packets.deposit import DepositReport, Rejection
+from regional.packets.packet import NO_FINGERPRINT, Packet, check_fingerprint
+from regional.packets.packetcbor import FLOAT32, findable
+from regional.releasing.withdrawals import Withdrawals
 from regional.survey import Survey, only, survey_of
-from regional.withdrawals import Withdrawals
 from registry.clock import Clock
-from registry.coverage import Coverage
 from registry.errors import Conflict, Moved, NotGranted, QuestionError, StorageFull, TooLarge, UnknownName
 from registry.jsontext import canonical, loads
 from registry.keys import SigningKey
-from registry.schema import Schema
+from registry.likeness.schema import Schema
+from registry.publishing.coverage import Coverage
 
 MAX_DRIFT: Final = 0.1  # share of the packets that may change before the counts are advertised anew
 _THREAD_ABOVE: Final = 256  # packets; more at a time would hold up the event loop

@@ -13,9 +13,9 @@ import cbor2
 import numpy as np
 import numpy.typing as npt
 
-from regional.packetcbor import FLOAT32
+from regional.packets.packetcbor import FLOAT32
 from registry.errors import Corrupt
-from registry.region import squared_distances
+from registry.geometry.region import squared_distances
 
 MAX_BUCKETS: Final = 10_000  # a bucket's number stands in keys with four digits
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from regional.batch import Batch
 from regional.client import Failed, NearestReply, NearestRequest
-from registry.endpoint import scheme_of
+from regional.packets.batch import Batch
 from registry.errors import KindredError, PacketError
+from registry.publishing.endpoint import scheme_of
 
 
 class Reader(Protocol):

@@ -14,16 +14,15 @@ import cbor2
 import orjson
 from aiohttp import web
 
-from regional.aggregates import AggregateNetwork
 from regional.client import EPOCH
-from regional.deposit import Rejection
 from regional.engine import NearestQuery, NearestResult
 from regional.network import Network
-from regional.packet import Packet, node_from_text
-from regional.packetcbor import split_sequence
-from regional.page import digest_of
-from regional.publication import Publication
-from registry.body import read_body
+from regional.packets.deposit import Rejection
+from regional.packets.packet import Packet, node_from_text
+from regional.packets.packetcbor import split_sequence
+from regional.releasing.aggregates import AggregateNetwork
+from regional.releasing.page import digest_of
+from regional.releasing.publication import Publication
 from registry.errors import (
     Conflict,
     DocumentError,
@@ -34,10 +33,11 @@ from registry.errors import (
     Unavailable,
     UnknownName,
 )
-from registry.fingerprint import from_wire
+from registry.http.body import read_body
+from registry.http.problem import Handler, problems
+from registry.http.reply import healthz, json_response, readiness
 from registry.jsontext import loads
-from registry.problem import Handler, problems
-from registry.reply import healthz, json_response, readiness
+from registry.likeness.fingerprint import from_wire
 
 MAX_DEPOSIT: Final = 32 * 1024 * 1024  # bytes
 MAX_BATCH: Final = 50_000  # packets

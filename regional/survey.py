@@ -11,9 +11,9 @@ import numpy.typing as npt
 from regional.clustering import regions_of
 from regional.covering import Covering
 from regional.engine import Census
-from regional.publication import Release
-from registry.coverage import Coverage
-from registry.region import Region
+from regional.releasing.publication import Release
+from registry.geometry.region import Region
+from registry.publishing.coverage import Coverage
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from regional.batch import Batch
 from regional.momenttable import MomentTable, Nodes, nodes_of
 from regional.network import Network
+from regional.packets.batch import Batch
 from registry.clock import Clock
 from registry.keys import SigningKey
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 
 LOOK_S: Final = 1.0  # how often to see whether anything has changed
 SHARE: Final = 0.05  # of the time, at most, is spent on tables: each takes a pass over every packet

@@ -11,18 +11,18 @@ from typing import Any
 
 from aiohttp import web
 
-from registry.body import read_body
 from registry.clock import Clock
-from registry.coverage import MAX_COVERAGE_BYTES
-from registry.enrolment import Enrolment
 from registry.errors import Unavailable
+from registry.http.body import read_body
+from registry.http.problem import problems
+from registry.http.reply import healthz, json_response, readiness
 from registry.jsontext import loads
 from registry.keys import public_text
-from registry.member import Member
-from registry.membership import Membership
-from registry.problem import problems
-from registry.publisher import Publisher
-from registry.reply import healthz, json_response, readiness
+from registry.publishing.coverage import MAX_COVERAGE_BYTES
+from registry.publishing.enrolment import Enrolment
+from registry.publishing.member import Member
+from registry.publishing.membership import Membership
+from registry.publishing.publisher import Publisher
 
 MAX_LEASE_BYTES = 4096
 BODY_TIMEOUT_S = 10.0

@@ -8,7 +8,7 @@ import sys
 import orjson
 
 from gateway.cli.exits import Exit
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 
 
 def add_arguments(_command: argparse.ArgumentParser) -> None:

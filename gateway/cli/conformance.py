@@ -12,13 +12,13 @@ from rich.table import Table
 
 from gateway.cli.exits import Exit
 from gateway.cli.render import console
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
+from gateway.configuration.section import Address
 from gateway.conformance.examination import MAX_AGE_S, MOST_CELLS, Examination
 from gateway.conformance.rules import RULES, Findings, Verdict
 from gateway.conformance.wire import SocketWire
-from gateway.section import Address
-from registry.cell import Naming
 from registry.clock import SystemClock
+from registry.geometry.cell import Naming
 
 _COLOURS = {Verdict.HOLDS: "green", Verdict.VIOLATED: "red", Verdict.UNCHECKED: "dim"}
 

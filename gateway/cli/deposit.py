@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.cli.exits import Exit
-from gateway.config import FederationConfig, NetworkConfig
+from gateway.configuration.config import FederationConfig, NetworkConfig
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.loading import load
-from regional.packet import Packet
-from regional.table import Row, read_rows
+from regional.files.loading import load
+from regional.files.table import Row, read_rows
+from regional.packets.packet import Packet
 from registry.errors import DocumentError, InputError, TooLarge, Unavailable, UnknownName
 
 BATCH = 500

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gateway.cli.running import add_attached, serving, until_signal
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from gateway.service import gateway_app
 

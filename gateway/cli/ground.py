@@ -8,29 +8,29 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.config import FederationConfig, NetworkConfig
-from gateway.keeping import EMBEDDED, EngineSection
+from gateway.configuration.config import FederationConfig, NetworkConfig
+from gateway.configuration.keeping import EMBEDDED, EngineSection
 from regional.advertiser import Advertiser
-from regional.aggregates import AggregateNetwork
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
-from regional.engines.embedded import EmbeddedEngine
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
 from regional.engines.mirror import Home
 from regional.engines.opening import DHT, engine_at, published_at
-from regional.engines.writer import Writer
-from regional.ledger import Ledger
-from regional.lifetable import LifeTables
-from regional.moving import MovableEngine
 from regional.network import Network
-from regional.publication import Publication
+from regional.releasing.aggregates import AggregateNetwork
+from regional.releasing.ledger import Ledger
+from regional.releasing.lifetable import LifeTables
+from regional.releasing.publication import Publication
+from regional.releasing.withdrawals import Withdrawals
+from regional.shares.moving import MovableEngine
+from regional.shares.whereabouts import Place
 from regional.tabulator import Tabulator
-from regional.whereabouts import Place
-from regional.withdrawals import Withdrawals
-from registry.client import RegistryClient
 from registry.clock import Clock
 from registry.errors import ConfigError
+from registry.http.client import RegistryClient
 from registry.keys import SigningKey
-from registry.publisher import PublisherTimes
+from registry.publishing.publisher import PublisherTimes
 
 
 def place_of(section: EngineSection) -> Place:
@@ -65,16 +65,23 @@ class EnginePlaces:
         address = self._address(place)
         path = self._config.data_dir / "networks" / self._member
         embedded = EmbeddedEngine(self._home.network, self._d, path, self._writer, history=self._history)
+        if dict(place) != self._configured:
+            self._check_moved(place)
         if address is None:
             return embedded
         if address.scheme != DHT:
             return engine_at(address, self._home, self._d)
-        if dict(place) != self._configured:
-            raise ConfigError(
-                f"{address.where}: what a DHT tells of is in the network's own store: there is nothing to move; "
-                "move it to `embedded`, then say so under `engine:` and start it anew"
-            )
         return published_at(address, self._home, self._d, embedded, self._key, self._clock)
+
+    def _check_moved(self, place: Place) -> None:
+        """Raise ConfigError for a place that is not the configured one, where either of them is a DHT."""
+        for each in (place, self._configured):
+            if section_of(each).kind == DHT:
+                raise ConfigError(
+                    f"a network in a DHT is neither moved nor split: {section_of(each).at} tells of what "
+                    f"{self._home.network} keeps in its own store, as `embedded` does; write the one or the other "
+                    "under `engine:` and start it anew, then move it from `embedded`"
+                )
 
     def name(self, place: Place) -> str:
         """The place in words. Raises ConfigError."""

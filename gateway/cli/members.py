@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 import aiohttp
 import numpy as np
 
-from gateway.config import FederationConfig
-from registry.cell import Naming
-from registry.client import RegistryClient
+from gateway.configuration.config import FederationConfig
 from registry.clock import Clock
-from registry.enrolment import Enrolment
 from registry.errors import ConfigError
-from registry.fingerprint import encode
-from registry.grant import Ball, Grant
+from registry.geometry.cell import Naming
+from registry.http.client import RegistryClient
 from registry.keys import SigningKey, public_from_text
-from registry.lease import Lease
-from registry.member import Member
-from registry.membership import Membership
-from registry.publisher import Publisher
+from registry.likeness.fingerprint import encode
+from registry.publishing.enrolment import Enrolment
+from registry.publishing.grant import Ball, Grant
+from registry.publishing.lease import Lease
+from registry.publishing.member import Member
+from registry.publishing.membership import Membership
+from registry.publishing.publisher import Publisher
 
 
 def members(config: FederationConfig) -> list[Member]:

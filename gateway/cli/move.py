@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.cli.exits import Exit
 from gateway.cli.ground import place_of, section_of
 from gateway.cli.steer import LOOK_S, Steering
-from gateway.config import FederationConfig
-from gateway.keeping import EMBEDDED
-from gateway.rewriting import rewrite_engine, stands_alone
+from gateway.configuration.config import FederationConfig
+from gateway.configuration.keeping import EMBEDDED
+from gateway.configuration.rewriting import rewrite_engine, stands_alone
 from registry.clock import SystemClock
 from registry.errors import ConfigError, Conflict
 

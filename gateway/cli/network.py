@@ -10,15 +10,15 @@ import aiohttp
 
 from gateway.cli.ground import NetworkGround
 from gateway.cli.running import add_attached, serving, until_signal
-from gateway.config import FederationConfig, NetworkConfig
-from regional.engines.writer import Writer
+from gateway.configuration.config import FederationConfig, NetworkConfig
+from regional.engines.embedded.writer import Writer
 from regional.network import Network
 from regional.service import network_app
-from regional.splitting import Household
-from regional.steering import Steered, add_steering
-from registry.client import RegistryClient
+from regional.shares.splitting import Household
+from regional.shares.steering import Steered, add_steering
 from registry.clock import Clock, SystemClock
 from registry.errors import UnknownName
+from registry.http.client import RegistryClient
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

@@ -9,21 +9,21 @@ from contextlib import asynccontextmanager
 
 from gateway.cli.members import members, memberships
 from gateway.cli.running import add_attached, serving, until_signal
-from gateway.config import FederationConfig
-from registry.catalog import catalog_zone
+from gateway.configuration.config import FederationConfig
 from registry.clock import Clock, SystemClock
-from registry.edge import DsFile, Edge
-from registry.enrolment import DomainEntry, Enrolment
-from registry.history import History
-from registry.journal import Journal
-from registry.limiter import Limiter
-from registry.nameserver import NameServer
-from registry.notify import Notifier
-from registry.primary import Primary
-from registry.publisher import Publisher, PublisherTimes
+from registry.dns.wire import name_to_wire
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.history import History
+from registry.publishing.journal import Journal
+from registry.publishing.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
-from registry.wire import name_to_wire
-from registry.zone import Ttls, Zone, ZoneSet
+from registry.serving.limiter import Limiter
+from registry.serving.nameserver import NameServer
+from registry.serving.notify import Notifier
+from registry.serving.primary import Primary
+from registry.zones.catalog import catalog_zone
+from registry.zones.edge import DsFile, Edge
+from registry.zones.zone import Ttls, Zone, ZoneSet
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from gateway.cli.exits import Exit
-from gateway.section import Address
+from gateway.configuration.section import Address
 from registry.errors import ConfigError
-from registry.httpserver import HttpServer
+from registry.http.httpserver import HttpServer
 
 READY = "ready"
 

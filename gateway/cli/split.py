@@ -12,7 +12,7 @@ import orjson
 
 from gateway.cli.exits import Exit
 from gateway.cli.steer import LOOK_S, Steering
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from registry.clock import SystemClock
 
 _STEPS = {

@@ -9,13 +9,13 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from gateway.config import FederationConfig, NetworkConfig
-from registry.client import raise_problem
+from gateway.configuration.config import FederationConfig, NetworkConfig
 from registry.clock import Clock
 from registry.errors import DocumentError, Unavailable, UnknownName
+from registry.http.client import raise_problem
 from registry.jsontext import loads
 from registry.keys import SigningKey, sign_document
-from registry.member import home_of
+from registry.publishing.member import home_of
 
 TIMEOUT_S = 60.0
 LOOK_S = 0.2

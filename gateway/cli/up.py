@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gateway.cli.exits import Exit
 from gateway.cli.running import READY
-from gateway.config import FederationConfig
-from gateway.transferring import make_secret
+from gateway.configuration.config import FederationConfig
+from gateway.configuration.transferring import make_secret
 from registry.errors import Unavailable
 from registry.keys import SigningKey
 

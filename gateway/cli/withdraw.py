@@ -8,10 +8,10 @@ import sys
 import orjson
 
 from gateway.cli.exits import Exit
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.packet import node_text
+from regional.packets.packet import node_text
 from registry.errors import UnknownName
 from registry.jsontext import loads
 

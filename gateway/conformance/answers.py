@@ -11,8 +11,8 @@ import dns.opcode
 
 from gateway.conformance.asker import PAYLOAD, Asker, code, records_of, soa_in
 from gateway.conformance.rules import Findings
-from registry.cell import Naming
-from registry.wire import MIN_UDP
+from registry.dns.wire import MIN_UDP
+from registry.geometry.cell import Naming
 
 _PIPELINED = 20
 _ANOTHER_ZONE = "kindred-conformance.invalid."  # RFC 6761 section 6.4: nobody's

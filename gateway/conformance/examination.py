@@ -14,12 +14,12 @@ from gateway.conformance.asker import Asker, code, records_of
 from gateway.conformance.rules import Findings
 from gateway.conformance.tree import Tree
 from gateway.conformance.wire import Wire
-from registry.cell import Naming
 from registry.clock import Clock
+from registry.dns.message import soa_numbers, txt_strings
+from registry.dns.wire import MAX_TTL
 from registry.errors import LookupFailed
-from registry.message import soa_numbers, txt_strings
-from registry.texts import ApexText
-from registry.wire import MAX_TTL
+from registry.geometry.cell import Naming
+from registry.zones.texts import ApexText
 
 MAX_AGE_S = 60.0  # serials are bumped every 30 s at least, and a secondary may follow a little later
 AHEAD_S = 5.0  # by which clocks may differ

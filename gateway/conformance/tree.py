@@ -10,16 +10,16 @@ import numpy as np
 
 from gateway.conformance.asker import Asker, code, records_of
 from gateway.conformance.rules import Findings
-from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
+from registry.dns.message import txt_strings, uri
+from registry.dns.wire import MAX_TTL
 from registry.errors import LookupFailed
-from registry.living import LEAVING
-from registry.message import txt_strings, uri
-from registry.record import decode_cell
-from registry.region import FLOAT_SLACK, Region, merge_counts
-from registry.rendering import MAX_CELL_BYTES
-from registry.summary import extent
-from registry.texts import ApexText, NetworkText
-from registry.wire import MAX_TTL
+from registry.geometry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord, Naming
+from registry.geometry.living import LEAVING
+from registry.geometry.region import FLOAT_SLACK, Region, merge_counts
+from registry.geometry.summary import extent
+from registry.zones.record import decode_cell
+from registry.zones.rendering import MAX_CELL_BYTES
+from registry.zones.texts import ApexText, NetworkText
 
 RECORD_HEAD = 12  # octets of a record in an answer beside its RDATA: owner by pointer, type, class, TTL, length
 ROUNDING = 3 / 126  # of a box's scale, and of a radius: what rounding outward may add to one and not to another

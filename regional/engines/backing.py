@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import cbor2
 
 from regional.engine import Limits, PutResult, Watch
-from regional.packet import Packet
+from regional.packets.packet import Packet
 
 NEVER: Final = -1  # the seq of a node that is not held
 PATIENCE_S: Final = 10.0  # how long a server may take; a cluster elects a new leader within 5

@@ -14,7 +14,7 @@ from typing import Final
 from regional.engine import Census, NearestQuery, NearestResult, Told
 from regional.engines.backing import Watched, end
 from regional.engines.mirror import NONE_OWN, Home, Mirror
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from registry.errors import KindredError, TooLarge, Unavailable
 
 FIRST_PAUSE_S: Final = 0.1  # before a lost watch is begun again; doubled each time it fails

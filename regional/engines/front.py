@@ -15,7 +15,7 @@ from regional.engine import Census, Change, Limits, NearestQuery, NearestResult,
 from regional.engines.backing import Backing, Placed, newest_of, results_of
 from regional.engines.following import Following
 from regional.engines.mirror import Home
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from regional.partition import Partition
 from registry.errors import ConfigError, Corrupt
 

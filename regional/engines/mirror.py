@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from regional.engine import Change
 from regional.engines.backing import rank
-from regional.engines.index import Index
-from regional.engines.scan import Entry
-from regional.packet import Packet
-from regional.packetcbor import FLOAT32
+from regional.engines.exact.index import Index
+from regional.engines.exact.scan import Entry
+from regional.packets.packet import Packet
+from regional.packets.packetcbor import FLOAT32
 from registry.errors import PacketError
 
 NONE_OWN: Final[Mapping[bytes, tuple[Packet, bytes]]] = MappingProxyType({})

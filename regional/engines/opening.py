@@ -9,7 +9,7 @@ from typing import Any, Final
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
 from regional.engines.backing import PATIENCE_S, Backing, Readable
-from regional.engines.embedded import EmbeddedEngine
+from regional.engines.embedded.engine import EmbeddedEngine
 from regional.engines.front import Front
 from regional.engines.mirror import Home
 from regional.partition import Partition
@@ -18,16 +18,16 @@ from registry.errors import ConfigError
 from registry.keys import SigningKey
 
 _ENGINES: Final = {  # those that answer themselves, and those whose packets a front mirrors
-    "milvus": ("regional.engines.milvus", "MilvusEngine"),
-    "mqtt": ("regional.engines.mqtt", "MqttBacking"),
-    "nats": ("regional.engines.nats", "NatsBacking"),
-    "etcd": ("regional.engines.etcd", "EtcdBacking"),
-    "redis": ("regional.engines.redis", "RedisBacking"),
+    "milvus": ("regional.engines.milvus.engine", "MilvusEngine"),
+    "mqtt": ("regional.engines.mqtt.engine", "MqttBacking"),
+    "nats": ("regional.engines.nats.engine", "NatsBacking"),
+    "etcd": ("regional.engines.etcd.engine", "EtcdBacking"),
+    "redis": ("regional.engines.redis.engine", "RedisBacking"),
 }
 _READABLES: Final = {
-    "mqtt": ("regional.engines.mqttreading", "MqttReading"),
-    "nats": ("regional.engines.nats", "NatsBacking.reading"),
-    "redis": ("regional.engines.redis", "RedisBacking.reading"),
+    "mqtt": ("regional.engines.mqtt.reading", "MqttReading"),
+    "nats": ("regional.engines.nats.engine", "NatsBacking.reading"),
+    "redis": ("regional.engines.redis.engine", "RedisBacking.reading"),
 }
 DHT: Final = "dht"  # no server: its owner keeps the packets in a store of its own, and publishes them
 READABLE: Final = (*_READABLES, DHT)  # schemes of what can be read without a network's service before it
@@ -58,7 +58,7 @@ def published_at(
     address: EngineAddress, home: Home, d: int, truth: EmbeddedEngine, key: SigningKey, clock: Clock
 ) -> Engine:
     """What keeps packets in `truth` and publishes them in the DHT at `address`, not open yet. Raises ConfigError."""
-    made: Engine = load(("regional.engines.dht", "DhtEngine.at"), address.where, DHT)(
+    made: Engine = load(("regional.engines.dht.engine", "DhtEngine.at"), address.where, DHT)(
         address, home, d, truth, key, clock
     )
     return made

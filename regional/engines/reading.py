@@ -232,5 +232,5 @@ class ServerReader:
 
 def dht_reader(bounds: Bounds, clock: Clock, listen: str) -> Reader:
     """Who reads networks in DHTs by nodes of its own at `listen`. Raises ConfigError."""
-    reader: Reader = load(("regional.engines.dhtreader", "DhtReader"), "dht:", DHT)(bounds, clock, listen)
+    reader: Reader = load(("regional.engines.dht.reader", "DhtReader"), "dht:", DHT)(bounds, clock, listen)
     return reader

@@ -12,8 +12,8 @@ import numpy as np
 from gateway.federation import Federation
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.packet import Packet, identity_digest, node_from_text
-from registry.region import squared_distances
+from regional.packets.packet import Packet, identity_digest, node_from_text
+from registry.geometry.region import squared_distances
 from tests.acceptance.federated import Federated, until
 from tests.acceptance.truth import Place, Truth, places
 

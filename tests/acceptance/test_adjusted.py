@@ -8,14 +8,14 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.neighbours import Neighbours
-from gateway.standpoint import Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
-from regional.atombatch import AtomBatch
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
 from regional.cohort import Figures
 from regional.momenttable import MomentTable, nodes_of
-from regional.packet import node_from_text
+from regional.packets.packet import node_from_text
+from regional.releasing.atombatch import AtomBatch
 from tests.acceptance.federated import Federated, situation, until
 from tests.acceptance.truth import Truth
 

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.federation import Federation
-from regional.packet import node_text
-from registry.fingerprint import encode, to_base64
+from regional.packets.packet import node_text
+from registry.likeness.fingerprint import encode, to_base64
 from tests.acceptance.federated import Federated, situation
 from tests.acceptance.truth import Truth, places
 

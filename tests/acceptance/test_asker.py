@@ -21,10 +21,10 @@ from gateway.cli.deposit import deposit_all
 from gateway.cli.network import running_networks
 from gateway.cli.registry import running_registry
 from gateway.cli.up import make_keys
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from gateway.question import Question
-from registry.fingerprint import encode, to_base64
+from registry.likeness.fingerprint import encode, to_base64
 from tests.acceptance.federated import ROOT, situation, write_slice
 from tests.acceptance.truth import Truth, places
 from tests.acceptance.wiretap import Tap, tapped

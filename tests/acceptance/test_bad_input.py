@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from gateway.service import gateway_app
 from registry.clock import SystemClock
-from registry.enrolment import DomainEntry, Enrolment
-from registry.httpserver import HttpServer
-from registry.journal import Journal
+from registry.http.httpserver import HttpServer
 from registry.keys import SigningKey
-from registry.member import Member
-from registry.publisher import Publisher, PublisherTimes
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.journal import Journal
+from registry.publishing.member import Member
+from registry.publishing.publisher import Publisher, PublisherTimes
 from registry.service import registry_app
-from registry.zone import Ttls
+from registry.zones.zone import Ttls
 from tests.acceptance.federated import Federated, situation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

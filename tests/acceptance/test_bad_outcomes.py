@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from gateway.corroboration import UNCORROBORATED
-from gateway.estimate import NO_SPREAD, TOO_FEW
+from gateway.statistics.corroboration import UNCORROBORATED
+from gateway.statistics.estimate import NO_SPREAD, TOO_FEW
 from tests.acceptance.federated import Document, Federated, federated
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

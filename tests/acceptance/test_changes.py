@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.packet import Packet, node_text
-from registry.fingerprint import encode
+from regional.packets.packet import Packet, node_text
+from registry.likeness.fingerprint import encode
 from tests.acceptance import hostile
 from tests.acceptance.federated import Federated, federated, situation, until, write_slice
 from tests.acceptance.truth import Truth, check_bounded, places

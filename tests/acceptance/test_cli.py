@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
-from gateway.cli.main import main
 from regional.client import NetworkClient
 from regional.connections import Connections
-from regional.packet import Packet
+from regional.packets.packet import Packet
+from tests.acceptance.commands import kindred_command
 from tests.acceptance.federated import ROOT, Federated, situation, write_config, write_slice
 from tests.acceptance.truth import Truth, places
 from tests.ports import free_port
@@ -24,43 +20,6 @@ from tests.ports import free_port
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SITUATIONS = ROOT / "examples" / "situations"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What became of one command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Its output, which is one JSON text."""
-        return orjson.loads(self.out)
-
-
-async def kindred_command(*arguments: object) -> Ended:
-    """Run `kindred ...` in a thread of this process, which saves the second that its imports take.
-
-    What would be a stack trace at the terminal is an exception here.
-    """
-    out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
-
-    def run() -> int:
-        try:
-            return main([str(each) for each in arguments])
-        except SystemExit as exit_:  # argparse
-            return int(exit_.code or 0)
-
-    with redirect_stdout(out), redirect_stderr(err):
-        code = await asyncio.to_thread(run)
-    texts = []
-    for stream in (out, err):
-        stream.flush()
-        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-    assert "Traceback" not in texts[1]
-    return Ended(code, *texts)
 
 
 async def test_ask(kindred: Federated, truths: dict[str, Truth]) -> None:
@@ -305,7 +264,7 @@ async def test_a_port_in_use(tmp_path: Path, role: str) -> None:
     config.write_text("".join(lines))
     (tmp_path / ".kindred" / "keys").mkdir(parents=True)
     from gateway.cli.up import make_keys
-    from gateway.config import FederationConfig
+    from gateway.configuration.config import FederationConfig
 
     make_keys(FederationConfig.from_yaml(config))
     arguments = {"gateway": ["gateway"], "registry": ["registry"], "network": ["network", "one"]}[role]

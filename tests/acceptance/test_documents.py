@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.main import _parse
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.question import Question
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,7 +70,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 @pytest.mark.parametrize("document", NAMED)
 def test_files_that_are_named_exist(document: str) -> None:
-    """`gateway/plan.py`, `plan.py`, examples/domains/icu.yaml: as paths of the repository, or as a file's own name."""
+    """`gateway/planning/plan.py`, `plan.py`, examples/domains/icu.yaml: as paths, or as a file's own name."""
     names = {
         path.name for floor in (*FLOORS, "tests", "benchmarks", "examples") for path in (ROOT / floor).rglob("*.*")
     }
@@ -91,7 +91,7 @@ def test_architecture_names_every_module_and_no_other() -> None:
         elif line.startswith("      ") and floor:
             rooms = re.split(r" {2,}", line.strip())[0].replace("->", " ")
             for word in rooms.split():
-                inner = re.fullmatch(r"(\w+)/\{(.*)\}", word)
+                inner = re.fullmatch(r"([\w/]+)/\{(.*)\}", word)
                 told[floor] |= {f"{inner[1]}/{each}" for each in inner[2].split(",")} if inner else {word.rstrip("/")}
     assert set(told) == set(FLOORS)
     for floor, rooms in told.items():

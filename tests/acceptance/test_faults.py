@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from tests.acceptance import hostile
 from tests.acceptance.federated import Federated, federated, situation, write_slice
 from tests.acceptance.truth import Truth, check_bounded, places

@@ -59,7 +59,7 @@ SMOKING = tuple(
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federated]:
     """Who is released together is drawn by lot, under a secret; here under one that is the same each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("regional.ledger.secrets", SimpleNamespace(token_bytes=lambda n: bytes(range(n))))
+        patch.setattr("regional.releasing.ledger.secrets", SimpleNamespace(token_bytes=lambda n: bytes(range(n))))
         async with federated(tmp_path_factory.mktemp("reading"), FEDERATION) as found:
             await found.deposit()
             yield found

@@ -22,13 +22,13 @@ import pytest
 import pytest_asyncio
 
 from gateway.cli.registry import running_registry
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from gateway.federation import Federation
 from regional.client import CoverageState, NetworkClient
 from regional.connections import Connections
-from regional.packet import Packet, node_text
-from registry.cell import Naming
+from regional.packets.packet import Packet, node_text
 from registry.errors import LookupFailed
+from registry.geometry.cell import Naming
 from registry.keys import SigningKey
 from tests.acceptance.federated import ROOT, Federated, Role, federated, situation, until, write_slice
 from tests.acceptance.test_cli import kindred_command

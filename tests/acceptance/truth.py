@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gateway.config import FederationConfig
-from regional.atom import step_of
+from gateway.configuration.config import FederationConfig
 from regional.cohort import Figures
-from regional.loading import load
-from regional.packet import Packet, identity_digest, node_text
-from regional.page import Home, read_page
-from regional.table import read_rows
-from registry.fingerprint import encode, from_wire
-from registry.region import squared_distances
-from registry.schema import Schema
+from regional.files.loading import load
+from regional.files.table import read_rows
+from regional.packets.packet import Packet, identity_digest, node_text
+from regional.releasing.atom import step_of
+from regional.releasing.page import Home, read_page
+from registry.geometry.region import squared_distances
+from registry.likeness.fingerprint import encode, from_wire
+from registry.likeness.schema import Schema
 
 Place = tuple[str, str]  # network and node, as an answer names them
 

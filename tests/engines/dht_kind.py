@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regional.engine import Census, Engine, Limits, NearestQuery, NearestResult, PutResult, Watch
-from regional.engines.dht import DhtEngine
-from regional.engines.dhtdirectory import Directory
-from regional.engines.dhtmirror import DhtMirror
-from regional.engines.dhtnode import DhtNode, Secret
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.writer import Writer
-from regional.packet import Packet
+from regional.engines.dht.directory import Directory
+from regional.engines.dht.engine import DhtEngine
+from regional.engines.dht.mirror import DhtMirror
+from regional.engines.dht.node import DhtNode, Secret
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
+from regional.packets.packet import Packet
 from regional.partition import Partition
 from registry.clock import Clock, SystemClock
 from registry.keys import SigningKey

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 import libtorrent
 
 from examples.dht_nodes import known
-from regional.engines.dhtnode import settings
+from regional.engines.dht.node import settings
 from tests.engines.servers import Process, Servers, some_ports
 
 NODES = 26

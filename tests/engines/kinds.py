@@ -22,15 +22,15 @@ from redis.asyncio import Redis
 
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.etcdlink import encoded
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
+from regional.engines.etcd.link import encoded
 from regional.engines.front import Front
-from regional.engines.milvuslink import MilvusLink
-from regional.engines.milvusrows import FOUND, Held, packet_row
+from regional.engines.milvus.link import MilvusLink
+from regional.engines.milvus.rows import FOUND, Held, packet_row
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
-from regional.engines.writer import Writer
-from regional.packet import node_text
+from regional.packets.packet import node_text
 from regional.partition import Partition
 from tests.engines.certificates import Certificates
 from tests.engines.milvus_server import MilvusServer

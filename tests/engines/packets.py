@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 
 from regional.engine import Engine, NearestQuery
-from regional.packet import MAX_TEXT, NO_FINGERPRINT, Packet, identity_digest
-from regional.packetcbor import MAX_BYTES
-from registry.region import squared_distances
+from regional.packets.packet import MAX_TEXT, NO_FINGERPRINT, Packet, identity_digest
+from regional.packets.packetcbor import MAX_BYTES
+from registry.geometry.region import squared_distances
 from tests.engines.kinds import HOME, D
 
 Pair = tuple[Packet, bytes]

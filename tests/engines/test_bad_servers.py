@@ -7,7 +7,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from registry.errors import StorageFull, Unavailable
 from tests.acceptance.federated import until
 from tests.engines.certificates import Certificates

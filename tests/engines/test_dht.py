@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from regional.engine import Engine
-from regional.engines import dhtnode
-from regional.engines.dht import DhtEngine
-from regional.engines.dhtdirectory import MAX_AGE_S, Directory
-from regional.engines.dhtitem import MAX_VALUE, Head, head_salt, name_of, packet_salt
-from regional.engines.dhtmirror import DhtMirror
-from regional.engines.dhtnode import SLOW_S, DhtNode, Secret
-from regional.engines.dhtpublisher import REPUBLISH_S
-from regional.packet import Packet
+from regional.engines.dht import node as dhtnode
+from regional.engines.dht.directory import MAX_AGE_S, Directory
+from regional.engines.dht.engine import DhtEngine
+from regional.engines.dht.item import MAX_VALUE, Head, head_salt, name_of, packet_salt
+from regional.engines.dht.mirror import DhtMirror
+from regional.engines.dht.node import SLOW_S, DhtNode, Secret
+from regional.engines.dht.publisher import REPUBLISH_S
+from regional.packets.packet import Packet
 from registry.clock import ManualClock
 from registry.errors import StorageFull, TooLarge, Unavailable
 from registry.keys import SigningKey
@@ -187,7 +187,7 @@ async def test_a_tombstone_takes_the_packet_out_of_the_dht(dht: Dht, name: str) 
 
 
 async def test_more_packets_than_the_declared_limit(dht: Dht, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regional.engines.dht.MAX_PACKETS", 5)
+    monkeypatch.setattr("regional.engines.dht.engine.MAX_PACKETS", 5)
     async with published(dht, name) as (engine, _):
         await fill(engine, many(5))
         assert engine.limits.packets == 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regional.engines.dhtlookup import Lookups, Waiter
+from regional.engines.dht.lookup import Lookups, Waiter
 
 KEY = "key"
 

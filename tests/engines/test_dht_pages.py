@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regional.engines.dhtitem import (
+from regional.engines.dht.item import (
     MAX_VALUE,
     Head,
     Key,
@@ -25,7 +25,7 @@ from regional.engines.dhtitem import (
     packet_salt,
     read_page,
 )
-from regional.engines.dhttree import MAX_KEYS, MIN_KEYS, Tree
+from regional.engines.dht.tree import MAX_KEYS, MIN_KEYS, Tree
 from regional.engines.mirror import Home
 from registry.errors import Corrupt, TooLarge
 from tests.engines.packets import packet

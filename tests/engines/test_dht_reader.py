@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from regional.client import Failed, NearestRequest, Refused, TimedOut
-from regional.engines.dhtdirectory import Directory
-from regional.engines.dhtitem import Head
-from regional.engines.dhtmirror import DhtMirror
-from regional.engines.dhtnode import DhtNode
-from regional.engines.dhtreader import DhtReader
+from regional.engines.dht.directory import Directory
+from regional.engines.dht.item import Head
+from regional.engines.dht.mirror import DhtMirror
+from regional.engines.dht.node import DhtNode
+from regional.engines.dht.reader import DhtReader
 from regional.engines.reading import Bounds
 from registry.clock import ManualClock, SystemClock
 from registry.keys import SigningKey

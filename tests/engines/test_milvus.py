@@ -11,8 +11,8 @@ import pytest
 from regional.engine import NearestQuery
 from regional.engines.address import EngineAddress
 from regional.engines.front import Front
-from regional.engines.milvuslink import Gone, MilvusLink
-from regional.engines.milvusrows import FOUND, INDEX, PLACE, Held, packet_row
+from regional.engines.milvus.link import Gone, MilvusLink
+from regional.engines.milvus.rows import FOUND, INDEX, PLACE, Held, packet_row
 from registry.errors import ConfigError
 from tests.engines.kinds import HOME, PARTED, D, Milvus, Served
 from tests.engines.packets import brute_force, fill, packet, pair, questions
@@ -100,7 +100,7 @@ async def test_more_at_one_distance_than_the_server_returns(
     served: Served, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The total order decides among all of them; here the server's limit is 200."""
-    monkeypatch.setattr("regional.engines.milvussearch.WINDOW", 200)
+    monkeypatch.setattr("regional.engines.milvus.search.WINDOW", 200)
     place = np.full(D, 2, dtype=np.float32)
     packets = [packet(number, fingerprint=place, action="a") for number in range(600)]
     await fill(front, [*packets, packet(1_000)])

@@ -10,11 +10,11 @@ import pytest
 
 from regional.engine import Engine
 from regional.engines.address import EngineAddress
-from regional.engines.embedded import EmbeddedEngine
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
 from regional.engines.opening import engine_at
-from regional.engines.writer import Writer
-from regional.moving import MovableEngine
-from regional.packet import Packet
+from regional.packets.packet import Packet
+from regional.shares.moving import MovableEngine
 from tests.engines.conftest import started
 from tests.engines.kinds import HOME, SERVED, D, Kind, Served
 from tests.engines.packets import brute_force, fill, many, packet, pair, questions, tombstone

@@ -9,8 +9,8 @@ import aiomqtt
 import pytest
 
 from regional.engines.front import Front
-from regional.engines.mqttlink import with_seq
-from regional.packet import Packet
+from regional.engines.mqtt.link import with_seq
+from regional.packets.packet import Packet
 from tests.acceptance.federated import until
 from tests.engines.kinds import PARTED, Mqtt, Served
 from tests.engines.packets import fill, packet, pair

@@ -14,15 +14,18 @@ import pytest
 import pytest_asyncio
 from nats.js.api import DeliverPolicy
 
-from regional.engines import natsconsumer
 from regional.engines.address import EngineAddress
-from regional.engines.natsclient import Connection
-from regional.engines.natsconsumer import STEP, Heard, consumed
+from regional.engines.nats import consumer as natsconsumer
+from regional.engines.nats import link as natslink
+from regional.engines.nats import writer as natswriter
+from regional.engines.nats.client import Connection
+from regional.engines.nats.consumer import STEP, Heard, Message, consumed
+from regional.engines.nats.link import NatsLink
 from regional.engines.opening import engine_at
 from registry.errors import Unavailable
 from tests.acceptance.federated import until
-from tests.engines.kinds import HOME, D
-from tests.engines.packets import fill, many
+from tests.engines.kinds import HOME, PARTED, D
+from tests.engines.packets import fill, many, packet
 from tests.engines.servers import NatsServers
 from tests.engines.test_served import opened, refuses
 
@@ -31,8 +34,9 @@ MUCH = 200_000  # bytes; less than N packets are
 
 
 class Relay:
-    """Stands before a server. beats: signs of life that it let through.
+    """Stands before a server. beats: signs of life that it let through; asked: for how many consumers.
 
+    creation_s: how much later a server says that it has made a consumer.
     held: set once a connection has brought MUCH; what that one brings is then kept back until `go`.
     """
 
@@ -40,13 +44,14 @@ class Relay:
         self._server = port
         self._tasks: set[asyncio.Task[None]] = set()
         self.choking = False
-        self.beats = 0
+        self.beats = self.asked = 0
+        self.creation_s = 0.0
         self.held = asyncio.Event()
         self.go = asyncio.Event()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server)
-        up = asyncio.create_task(_carry(reader, to_server, self._nothing))
+        up = asyncio.create_task(_carry(reader, to_server, self._up))
         down = asyncio.create_task(_carry(from_server, writer, self._watched()))
         self._tasks |= {up, down}
         await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
@@ -58,14 +63,16 @@ class Relay:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _nothing(self, data: bytes) -> None:
-        """Upwards all goes through."""
+    async def _up(self, data: bytes) -> None:
+        self.asked += data.count(b"CONSUMER.CREATE")
 
     def _watched(self) -> Callable[[bytes], Awaitable[None]]:
         brought = 0
 
         async def see(data: bytes) -> None:
             nonlocal brought
+            if b"consumer_create_response" in data:
+                await asyncio.sleep(self.creation_s)
             brought += len(data) * self.choking
             if brought > MUCH:
                 self.held.set()
@@ -126,6 +133,49 @@ async def test_who_reads_everything_does_not_stand_before_the_signs_of_life(rela
         between.go.set()
         await reading
         assert len(found) == N
+
+
+async def test_a_consumer_that_takes_its_time_is_asked_for_once(
+    relay: tuple[Relay, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server searches for the last message of each subject; a second consumer would tell everything again."""
+    between, url = relay
+    monkeypatch.setattr(natslink, "_REPLY_S", 0.3)
+    async with opened(front := engine_at(EngineAddress.parse(url, HOME.network), HOME, D)):
+        await fill(front, many(300))
+        before, between.creation_s = between.asked, 1.0
+        assert len(await front.bucket(0)) == 300
+        assert between.asked == before + 1
+
+
+async def test_a_packet_is_read_where_it_is(relay: tuple[Relay, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is searched for, as long as the watch tells; and what it does not tell is found all the same."""
+    _, url = relay
+    fronts = [engine_at(EngineAddress.parse(url, HOME.network), HOME, D, PARTED) for _ in range(2)]
+    read, asked = NatsLink.read, []
+
+    async def noted(self: NatsLink, subject: str) -> Message | None:
+        asked.append(subject)
+        return await read(self, subject)
+
+    async with opened(*fronts):
+        await fill(fronts[0], many(100))
+        moved = [packet(number, 2) for number in range(50)]
+        await fill(fronts[1], moved)
+        monkeypatch.setattr(NatsLink, "read", noted)
+        for each in [*moved, *many(100)[50:]]:
+            assert await fronts[0].get(each.node) == each.to_cbor()
+        assert await fronts[0].get(b"nobody") is None
+        assert len(asked) == 100
+        assert not any("*" in subject for subject in asked)
+        monkeypatch.setattr(natswriter, "_SOON_S", 0.01)
+
+        async def further(self: NatsLink) -> int:
+            return 1 << 40
+
+        monkeypatch.setattr(NatsLink, "last", further)
+        assert await fronts[0].get(moved[0].node) == moved[0].to_cbor()
+        assert "*" in asked[-1]
 
 
 class Silent:

@@ -17,7 +17,7 @@ from regional.engine import NearestQuery
 from regional.engines.address import EngineAddress
 from regional.engines.front import Front
 from regional.engines.reading import Bounds, ServerReader
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from registry.clock import ManualClock, SystemClock
 from tests.acceptance.federated import until
 from tests.engines.kinds import HOME, Mqtt, Nats, RedisKind, Served

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from regional.engines.address import EngineAddress
-from regional.engines.redis import RedisBacking
+from regional.engines.redis.engine import RedisBacking
 from tests.engines.kinds import RedisKind, Served
 
 pytestmark = pytest.mark.parametrize("served", [RedisKind], ids=["redis"], indirect=True)

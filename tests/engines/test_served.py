@@ -15,7 +15,7 @@ from regional.engines.address import EngineAddress
 from regional.engines.front import Front
 from regional.engines.mirror import Home
 from regional.engines.opening import engine_at
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from registry.errors import ConfigError, NotGranted, Unavailable
 from tests.acceptance.federated import until
 from tests.engines.kinds import HOME, PARTED, SERVED, D, Served

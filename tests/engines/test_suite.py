@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from regional.engine import MAX_K, Engine, NearestQuery
-from regional.packet import Packet
-from regional.packetcbor import MAX_BYTES
+from regional.packets.packet import Packet
+from regional.packets.packetcbor import MAX_BYTES
 from registry.errors import PacketError
 from tests.acceptance.federated import until
 from tests.engines.kinds import PARTED, D, Kind

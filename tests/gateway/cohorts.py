@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from gateway.neighbours import Neighbours, OutcomeValue
-from registry.schema import Outcome
+from gateway.planning.neighbours import Neighbours, OutcomeValue
+from registry.likeness.schema import Outcome
 
 
 def outcome(

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from gateway.contrast import FROM_WHOLE, NOT_FROM_WHOLE
-from gateway.difference import NOT_AFTER_ADJUSTMENT, NOT_DISTINGUISHABLE
-from gateway.kernel import kernel_weights
-from gateway.neighbours import Neighbours
-from gateway.standpoint import FEW_IN_TABLES, NO_FEATURES, NO_TABLES, NOT_FOR_DURATIONS, Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.contrast import FROM_WHOLE, NOT_FROM_WHOLE
+from gateway.statistics.difference import NOT_AFTER_ADJUSTMENT, NOT_DISTINGUISHABLE
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.standpoint import FEW_IN_TABLES, NO_FEATURES, NO_TABLES, NOT_FOR_DURATIONS, Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
 from regional.moments import FOLDS, fold_of
 from regional.momenttable import MomentTable, nodes_of
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 
 DOCUMENT: dict[str, Any] = {
     "title": "t", "study": "observational", "release": "packets", "min_cohort": 1, "bandwidth_floor": 0.01,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.age import Ages
+from gateway.fetching.age import Ages
 
 
 def test_the_least_serial_is_the_age_and_one_that_is_not_known_makes_it_unknown() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.neighbours import Neighbours, OutcomeValue
-from gateway.synthesis import synthesise
+from gateway.planning.neighbours import Neighbours, OutcomeValue
+from gateway.statistics.synthesis import synthesise
 from regional.cohort import Cohort, Figures
 from tests.gateway.cohorts import DEAD, YIELD, neighbours
 

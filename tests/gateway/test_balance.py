@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from gateway.balance import balance
-from gateway.kernel import kernel_weights
-from gateway.neighbours import Neighbours
-from registry.schema import Schema
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.balance import balance
+from gateway.statistics.kernel import kernel_weights
+from registry.likeness.schema import Schema
 from tests.gateway.cohorts import neighbours
 
 SCHEMA = Schema.from_yaml(Path("examples/domains/icu.yaml"))

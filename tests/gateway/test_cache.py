@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.cache import ENTRY_BYTES, MAX_FLIGHTS, MAX_PREFETCHES, Cache, Kept
-from gateway.cell import Cell
-from gateway.weight import weight
-from registry.cell import CellRecord, Naming
+from gateway.fetching.cache import ENTRY_BYTES, MAX_FLIGHTS, MAX_PREFETCHES, Cache, Kept
+from gateway.fetching.weight import weight
+from gateway.planning.cell import Cell
 from registry.clock import ManualClock
 from registry.errors import LookupFailed
-from registry.lookup import Looked
-from registry.record import decode_cell, encode_cell
-from registry.region import Region
+from registry.geometry.cell import CellRecord, Naming
+from registry.geometry.region import Region
+from registry.resolving.lookup import Looked
+from registry.zones.record import decode_cell, encode_cell
 
 
 async def test_a_value_is_kept_for_its_time_to_live() -> None:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.cell import BEYOND, Cell, View, arms_of, key
-from gateway.merge import Merge
-from gateway.plan import Plan
-from gateway.resolution import Walk
-from registry.cell import CellRecord
-from registry.region import Region
+from gateway.planning.cell import BEYOND, Cell, View, arms_of, key
+from gateway.planning.merge import Merge
+from gateway.planning.plan import Plan
+from gateway.planning.resolution import Walk
+from registry.geometry.cell import CellRecord
+from registry.geometry.region import Region
 
 SCALES = st.sampled_from([1e-30, 1e-3, 1.0, 1e6, 1e25])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from registry.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent

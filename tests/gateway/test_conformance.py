@@ -22,15 +22,15 @@ import pytest
 from gateway.cli.main import main
 from gateway.conformance.examination import Examination
 from gateway.conformance.rules import RULES, Findings
-from registry.cell import Address, CellRecord
 from registry.clock import ManualClock, SystemClock
+from registry.dns.wire import MAX_UDP
 from registry.errors import LookupFailed
-from registry.living import LEAVING, LivingTree, Room
-from registry.nameserver import NameServer
-from registry.responder import respond
-from registry.tree import build_tree
-from registry.wire import MAX_UDP
-from registry.zone import Ttls, ZoneSet, domain_zone, origin_zone
+from registry.geometry.cell import Address, CellRecord
+from registry.geometry.living import LEAVING, LivingTree, Room
+from registry.geometry.tree import build_tree
+from registry.serving.nameserver import NameServer
+from registry.serving.responder import respond
+from registry.zones.zone import Ttls, ZoneSet, domain_zone, origin_zone
 from tests.registry.sample_zones import NAMING, ORIGIN, SERIAL, leaf, publication
 
 DOMAINS = (NAMING.domain,)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from gateway.corroboration import DISAGREE, DOMINATED, UNCORROBORATED, corroborate, together
-from gateway.kernel import kernel_weights
-from gateway.neighbours import Neighbours
-from gateway.synthesis import synthesise
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.corroboration import DISAGREE, DOMINATED, UNCORROBORATED, corroborate, together
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.synthesis import synthesise
 from tests.gateway.cohorts import DEAD, TIME, YIELD, neighbours
 
 
@@ -87,7 +87,19 @@ def test_absurd_outcomes_of_one_of_five_move_the_median_little_and_are_noticed(l
     moved = abs(lied["median"]["estimate"] - truth["median"]["estimate"])
     if liars == 1:
         assert moved <= 0.02 * 30
+    assert lied["robust"]["aside"] == [f"net-{seed}" for seed in range(liars)]
+    assert truth["robust"]["aside"] == []
+    assert abs(lied["robust"]["estimate"] - truth["robust"]["estimate"]) <= 0.02 * 30
     assert abs(lied["random_effects"]["estimate"] - truth["random_effects"]["estimate"]) > 1000
+
+
+def test_one_among_very_many_who_is_far_away_is_named() -> None:
+    """Cochran's Q alone would not notice: among so many its one word drowns."""
+    many = [network(seed, n=15) for seed in range(200)]
+    pair = told(*many, network(999, n=15, gap=20.0))
+    assert pair["random_effects"]["q_p"] > 0.05
+    assert pair["robust"]["aside"] == ["net-999"]
+    assert DISAGREE in pair["flags"]
 
 
 def test_few_networks_corroborate_nothing() -> None:
@@ -105,6 +117,14 @@ def test_a_network_with_too_few_of_an_action_has_no_say() -> None:
     small = network(4, n=8)
     assert told(small) is None
     assert [each["network"] for each in told(network(1), small)["networks"]] == ["net-1"]
+
+
+def test_a_network_without_spread_has_no_say() -> None:
+    """None at all, or so little that nothing could be divided by its square."""
+    of = network(1)
+    for step in (0.0, 5e-324, 1e-160):
+        flat = replace(of, outcomes=tuple({"yield": step * (i % 2)} for i in range(80)))
+        assert told(flat) is None
 
 
 def test_in_the_document_it_is_null_unless_asked_for() -> None:

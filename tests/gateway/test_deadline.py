@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.deadline import Deadline
+from gateway.fetching.deadline import Deadline
 from registry.clock import ManualClock
 
 

@@ -7,7 +7,7 @@ import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from gateway.difference import (
+from gateway.statistics.difference import (
     DIFFERS,
     DIFFERS_OBSERVATIONAL,
     NOT_DISTINGUISHABLE,
@@ -15,9 +15,9 @@ from gateway.difference import (
     newcombe,
     welch,
 )
-from gateway.estimate import TOO_FEW, Estimate, Mean, Proportion, RestrictedMean, Sample, curve_of, enough
-from gateway.interval import wilson
-from gateway.kernel import effective_n
+from gateway.statistics.estimate import TOO_FEW, Estimate, Mean, Proportion, RestrictedMean, Sample, curve_of, enough
+from gateway.statistics.interval import wilson
+from gateway.statistics.kernel import effective_n
 
 
 def sample(value: np.ndarray, weight: np.ndarray, event: np.ndarray | None = None) -> Sample:

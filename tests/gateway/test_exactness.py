@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.simulated import Holder, Simulated
 from regional.clustering import regions_of
-from registry.region import Region, squared_distances
+from registry.geometry.region import Region, squared_distances
 
 ACTIONS = ("a", "b", "c")
 

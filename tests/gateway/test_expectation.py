@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.expectation import Seen, kth_bound, kth_distance
+from gateway.planning.expectation import Seen, kth_bound, kth_distance
 
 
 def regions(random: np.random.Generator, m: int, d: int, width: float) -> Seen:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.deadline import Deadline
 from gateway.disposition import Disposition
-from gateway.fanout import Fanout
+from gateway.fetching.deadline import Deadline
+from gateway.fetching.fanout import Fanout
 from regional.client import NearestReply, NearestRequest
 from regional.reader import reply_of
-from registry.cell import Naming
 from registry.clock import ManualClock
-from registry.schema import Schema
+from registry.geometry.cell import Naming
+from registry.likeness.schema import Schema
 
 SCHEMA = Schema.from_yaml(Path(__file__).parent.parent.parent / "examples/domains/crash.yaml")
 NAMING = Naming("crash.vehicles", "kindred.internal.")

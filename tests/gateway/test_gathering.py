@@ -9,19 +9,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from gateway import gathering
-from gateway.cache import Cache, Kept
-from gateway.gathering import AGAIN_S, REFRESH_S, TOO_MANY, Gathering
-from gateway.pages import Pages
-from gateway.resolver import Resolver
+from gateway.fetching import gathering
+from gateway.fetching.cache import Cache, Kept
+from gateway.fetching.gathering import AGAIN_S, REFRESH_S, TOO_MANY, Gathering
+from gateway.fetching.pages import Pages
+from gateway.fetching.resolver import Resolver
 from regional.client import Failed, NetworkClient
 from regional.momenttable import MomentTable
-from registry.cell import Naming
 from registry.clock import ManualClock
 from registry.errors import LookupFailed
+from registry.geometry.cell import Naming
 from registry.keys import SigningKey, public_text
-from registry.lookup import NetworkInfo
-from registry.texts import NetworkText
+from registry.resolving.lookup import NetworkInfo
+from registry.zones.texts import NetworkText
 from tests.gateway.test_adjustment import SCHEMA, People
 
 NAMING = Naming("people", "kindred.internal.")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from gateway.estimate import NO_SPREAD, TOO_FEW
-from gateway.neighbours import Neighbours
-from gateway.standpoint import Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.estimate import NO_SPREAD, TOO_FEW
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
 from regional.momenttable import MomentTable, nodes_of
 from tests.gateway.test_adjustment import QUERY, SCHEMA, People
 

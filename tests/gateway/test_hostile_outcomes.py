@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gateway.balance import balance
-from gateway.neighbours import Neighbours
-from gateway.standpoint import Standpoint
-from gateway.synthesis import synthesise
-from gateway.whole import Whole
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.balance import balance
+from gateway.statistics.standpoint import Standpoint
+from gateway.statistics.synthesis import synthesise
+from gateway.statistics.whole import Whole
 from regional.momenttable import MomentTable, nodes_of
 from tests.gateway.test_adjustment import SCHEMA
 
 ANSWER = orjson.loads((Path(__file__).parents[2] / "gateway" / "answer.schema.json").read_bytes())
 OUTCOME = Draft202012Validator({**ANSWER["$defs"]["outcome"], "$defs": ANSWER["$defs"]})
 
-places = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, 1e-30, 1e18, -1e18]))
+places = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, 1e-30, 40.0, 1e18, -1e18]))
 numbers = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1.0, 5e-324, 1e-160, 1e100, -1e100]))
 rows = st.tuples(
     st.tuples(places, places, places),
@@ -45,10 +45,23 @@ rows = st.tuples(
 
 @st.composite
 def crowds(draw: st.DrawFn) -> list[Any]:
-    """A few rows as they come, some of them many times over: enough of a kind to be estimated."""
+    """A few rows as they come, some of them many times over, and often many usual ones: enough for every estimate."""
     kinds = draw(st.lists(rows, min_size=1, max_size=6))
     times = draw(st.lists(st.sampled_from([1, 3, 12, 40]), min_size=len(kinds), max_size=len(kinds)))
-    return [row for row, n in zip(kinds, times, strict=True) for _ in range(n)]
+    hostile = [row for row, n in zip(kinds, times, strict=True) for _ in range(n)]
+    return [*hostile, *usual(draw(st.integers(0, 2**32)), draw(st.sampled_from([0, 90, 90])))]
+
+
+def usual(seed: int, n: int) -> Iterator[Any]:
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(-1, 1)  # whether a ratio or a proportion comes near to 0
+    for i in range(n):
+        place = rng.normal(size=3)
+        outcomes = {
+            "yield": float(rng.normal(low, 1) + 3 * place[0]), "dead": float(rng.random() < 0.1 + 0.2 * place[0]),
+            "harm": float(rng.integers(3)), "time": (float(rng.integers(0, 60)), bool(rng.random() < 0.5)),
+        }  # fmt: skip
+        yield tuple(place.tolist()), "ab"[i % 2], ("north", "south", "east")[i % 3], 1.0, outcomes
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 from lifelines.utils import median_survival_times, restricted_mean_survival_time
 
-from gateway.interval import LEVEL
-from gateway.kaplan_meier import Curve
+from gateway.statistics.interval import LEVEL
+from gateway.statistics.kaplan_meier import Curve
 
 
 def data(seed: int, n: int = 60, ties: bool = True, whole: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

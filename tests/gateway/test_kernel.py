@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsRegressor
 
-from gateway.kernel import NEGLIGIBLE, bandwidth, effective_n, kernel_weights, normalised
+from gateway.statistics.kernel import NEGLIGIBLE, bandwidth, effective_n, kernel_weights, normalised
 
 
 def test_weight_falls_from_one_to_the_bandwidth() -> None:

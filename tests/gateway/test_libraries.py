@@ -6,6 +6,7 @@ Which estimate is compared with which library, and where: docs/synthesis.md, "Ch
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,15 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.weightstats import DescrStatsW
 
-from gateway.difference import detectable, standard_error, welch
-from gateway.estimate import Mean, Proportion
-from gateway.kaplan_meier import Curve
-from gateway.kernel import kernel_weights
-from gateway.prediction import predicted
-from gateway.random_effects import RandomEffects, median
-from gateway.ratio import Ratio
-from gateway.ridge import Line
-from gateway.synthesis import synthesise
+from gateway.statistics.difference import detectable, standard_error, welch
+from gateway.statistics.estimate import Mean, Proportion
+from gateway.statistics.kaplan_meier import Curve
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.prediction import predicted
+from gateway.statistics.random_effects import RandomEffects, median
+from gateway.statistics.ratio import Ratio
+from gateway.statistics.ridge import Line
+from gateway.statistics.synthesis import synthesise
 from regional.cohort import Cohort
 from regional.moments import FOLDS, Moments, fold_of
 from tests.gateway.cohorts import YIELD, neighbours
@@ -187,17 +188,21 @@ def test_what_could_have_been_seen_is_statsmodels(n: float, m: float) -> None:
 @quick
 @given(SEEDS, st.integers(4, 12), st.integers(2, 25))
 def test_atoms_of_several_say_what_their_persons_would(seed: int, atoms: int, each: int) -> None:
-    """Mean, its interval and the chi-squared of no weights: statsmodels on the persons, each at its atom's weight."""
+    """Mean and its interval: statsmodels on the persons, each with its own weight and its atom's kernel."""
     rng = np.random.default_rng(seed)
-    values = rng.normal(60, 9, (atoms, each))
+    values, own = rng.normal(60, 9, (atoms, each)), rng.uniform(0.5, 2.0, (atoms, each))
     distance = np.sort(rng.uniform(0.2, 2.0, atoms))
-    of = neighbours([{} for _ in range(atoms)], distance=distance.tolist(), radius={"a": 2.0})
-    of.size[:] = each
-    told = [{"yield": Cohort.of((float(value), 1.0) for value in row).figures()} for row in values]
-    of = type(of)(of.distance, of.points, of.action, of.network, of.node, of.weight * each, tuple(told), of.size,
-                  of.k, of.per, of.radius)  # fmt: skip
+    told = [
+        {"yield": Cohort.of(zip(mean.tolist(), w.tolist(), strict=True)).figures()}
+        for mean, w in zip(values, own, strict=True)
+    ]
+    of = replace(
+        neighbours(told, distance=distance.tolist(), radius={"a": 2.0}),
+        size=np.full(atoms, each),
+        weight=own.sum(axis=1),
+    )
     found: Any = synthesise(of, {"yield": YIELD}, ("a",), "observational", 0.1)["yield"]
-    weight = np.repeat(kernel_weights(distance, 2.0, 0.1), each)
+    weight = np.repeat(kernel_weights(distance, 2.0, 0.1), each) * own.ravel()
     n_eff = weight.sum() ** 2 / (weight @ weight)
     theirs = DescrStatsW(values.ravel(), weights=weight * n_eff / weight.sum())
     arm = found["actions"]["a"]

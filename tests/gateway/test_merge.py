@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.merge import Merge
-from regional.batch import Batch
-from regional.packet import Packet, identity_digest
-from registry.region import squared_distances
+from gateway.planning.merge import Merge
+from regional.packets.batch import Batch
+from regional.packets.packet import Packet, identity_digest
+from registry.geometry.region import squared_distances
 
 QUERY = np.zeros(2)
 

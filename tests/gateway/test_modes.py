@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.simulated import Holder, Simulated
-from gateway.cell import Cell
-from gateway.merge import Merge
-from gateway.plan import Plan
+from gateway.planning.cell import Cell
+from gateway.planning.merge import Merge
+from gateway.planning.plan import Plan
+from gateway.planning.resolution import Walk
 from gateway.question import Budget, Mode, Question, Recall
-from gateway.resolution import Walk
-from registry.cell import CellRecord
 from registry.errors import QuestionError
-from registry.region import Region
+from registry.geometry.cell import CellRecord
+from registry.geometry.region import Region
 from tests.gateway.test_exactness import ACTIONS, check_against_truth, cluster, federations
 
 MODES: st.SearchStrategy[Mode] = st.one_of(

@@ -13,16 +13,16 @@ from lifelines.utils import restricted_mean_survival_time
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from gateway.estimate import TOO_FEW
-from gateway.finding import INTERRUPTED
-from gateway.kernel import kernel_weights
-from gateway.neighbours import Neighbours
-from gateway.synthesis import synthesise
-from regional.admission import Admission
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.estimate import TOO_FEW
+from gateway.statistics.finding import INTERRUPTED
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.synthesis import synthesise
 from regional.cohort import Cohort
-from regional.packet import Packet
+from regional.packets.admission import Admission
+from regional.packets.packet import Packet
 from registry.errors import PacketError
-from registry.schema import Outcome
+from registry.likeness.schema import Outcome
 from tests.gateway.cohorts import TIME, neighbours
 from tests.registry.sample_schemas import field
 

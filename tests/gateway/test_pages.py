@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.atoms import nearest
-from gateway.merge import Merge
-from gateway.pages import INDEX_S, Pages
-from regional.atom import Atom, step_of
-from regional.atombatch import AtomBatch
+from gateway.fetching.atoms import nearest
+from gateway.fetching.pages import INDEX_S, Pages
+from gateway.planning.merge import Merge
 from regional.client import Failed, NearestRequest, TimedOut
 from regional.cohort import Cohort
-from regional.epoch import EpochIndex, PageEntry, TableEntry
-from regional.packet import identity_digest
-from regional.page import Home, digest_of, page_bytes, read_page
+from regional.packets.packet import identity_digest
+from regional.releasing.atom import Atom, step_of
+from regional.releasing.atombatch import AtomBatch
+from regional.releasing.epoch import EpochIndex, PageEntry, TableEntry
+from regional.releasing.page import Home, digest_of, page_bytes, read_page
 from registry.clock import ManualClock
+from registry.geometry.region import squared_distances
 from registry.keys import SigningKey, public_text
-from registry.lookup import NetworkInfo
-from registry.region import squared_distances
-from registry.texts import NetworkText
+from registry.resolving.lookup import NetworkInfo
+from registry.zones.texts import NetworkText
 from tests.regional.persons import SCHEMA, D
 
 KEY = SigningKey(bytes(32))

@@ -10,10 +10,10 @@ import pytest
 from lifelines import KaplanMeierFitter
 from lifelines.utils import restricted_mean_survival_time
 
-from gateway.estimate import TOO_FEW
-from gateway.parentage import Parentage
-from gateway.synthesis import synthesise
-from regional.lifetable import LifeTables, Parent, read_parents
+from gateway.statistics.estimate import TOO_FEW
+from gateway.statistics.parentage import Parentage
+from gateway.statistics.synthesis import synthesise
+from regional.releasing.lifetable import LifeTables, Parent, read_parents
 from tests.gateway.cohorts import neighbours
 from tests.regional.test_lifetable import OUTCOME, SCHEMA, drawn, made
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.neighbours import Neighbours
 from gateway.picture import draw
-from gateway.synthesis import synthesise
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.synthesis import synthesise
 from registry.errors import ConfigError
 from tests.gateway.cohorts import OUTCOMES, cohort, neighbours
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated import Holder, Simulated
-from gateway.cell import Cell
 from gateway.certificate import Certificate, certify
 from gateway.disposition import Disposition, Outcome
-from gateway.merge import Merge
-from gateway.plan import Ask, Plan, Steps
-from gateway.resolution import Walk
-from regional.batch import Batch
+from gateway.planning.cell import Cell
+from gateway.planning.merge import Merge
+from gateway.planning.plan import Ask, Plan, Steps
+from gateway.planning.resolution import Walk
 from regional.clustering import regions_of
-from registry.cell import CellRecord
-from registry.region import Region
+from regional.packets.batch import Batch
+from registry.geometry.cell import CellRecord
+from registry.geometry.region import Region
 
 K = 20
 

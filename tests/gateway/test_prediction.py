@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.estimate import Mean, Sample
-from gateway.kernel import effective_n, kernel_weights
-from gateway.prediction import predicted
+from gateway.statistics.estimate import Mean, Sample
+from gateway.statistics.kernel import effective_n, kernel_weights
+from gateway.statistics.prediction import predicted
 
 
 def sample(value: np.ndarray, weight: np.ndarray, known: int = 1) -> Sample:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from statsmodels.stats.meta_analysis import combine_effects
 
-from gateway.random_effects import RandomEffects, median
+from gateway.statistics.random_effects import RandomEffects, median
 
 # Thirteen trials of the BCG vaccine (Colditz et al., JAMA 271, 1994): ill and well, vaccinated and not.
 BCG = [
@@ -98,3 +98,16 @@ def test_the_median_has_an_interval_from_six() -> None:
     rng = np.random.default_rng(0)
     held = sum(low <= 0.0 <= high for low, high in (median(rng.standard_cauchy(15))[1] for _ in range(1000)))  # type: ignore[misc]
     assert 0.94 <= held / 1000 <= 0.99
+
+
+SHARES = st.just(0.0) | st.floats(0.1, 9) | st.floats(-9, -0.1)
+
+
+@given(st.lists(st.tuples(st.integers(-100, 100), st.integers(-200, 200), SHARES), min_size=2, max_size=8))
+def test_whatever_networks_claim_it_is_numbers(claims: list[tuple[int, int, float]]) -> None:
+    """Of estimates up to 1e100 and variances from 1e-200 on, as many orders apart as there are."""
+    estimate = np.array([10.0**size * share / 9 for size, _, share in claims])
+    found = RandomEffects.of(estimate, np.array([10.0**size for _, size, _ in claims]))
+    told = [found.value, found.se, found.tau2, found.q_p, found.i2, *found.weight, *found.interval()]
+    assert np.isfinite(told).all()
+    assert estimate.min() - 1e-9 * abs(estimate.min()) <= found.value <= estimate.max() + 1e-9 * abs(estimate.max())

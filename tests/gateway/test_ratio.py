@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from gateway.estimate import Mean, Proportion
-from gateway.ratio import NEAR_ZERO, Ratio, ratios
+from gateway.statistics.estimate import Mean, Proportion
+from gateway.statistics.ratio import NEAR_ZERO, Ratio, ratios
 
 
 @pytest.mark.parametrize("counts", [(12, 40, 20, 60), (5, 100, 7, 30), (30, 31, 10, 44)])

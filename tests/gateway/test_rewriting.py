@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import FederationConfig
-from gateway.rewriting import rewrite_engine, stands_alone
+from gateway.configuration.config import FederationConfig
+from gateway.configuration.rewriting import rewrite_engine, stands_alone
 from registry.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

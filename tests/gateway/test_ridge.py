@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from sklearn.linear_model import Ridge
 
-from gateway.ridge import Line
+from gateway.statistics.ridge import Line
 from regional.moments import Moments
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.robust.norms import TukeyBiweight, estimate_location
 
-from gateway.robust import MIN_FOR_SPREAD, TUNING, Robust
+from gateway.statistics.robust import MIN_FOR_SPREAD, TUNING, Robust
 
 
 def told(estimate: np.ndarray, variance: np.ndarray) -> Robust:

@@ -13,7 +13,7 @@ from benchmarks.grown import Grown, K
 from benchmarks.updates import updates
 from benchmarks.virtual import INITIAL_WINDOW, Server, VirtualLoop
 from gateway.question import Recall
-from registry.delta import between
+from registry.zones.delta import between
 
 
 class Echo:

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from test_exactness import ACTIONS, check_against_truth, cluster
 
 from benchmarks.simulated import GENERATION, NAMING, Holder, Simulated
-from gateway.cell import Cell, View
-from gateway.path import Path, address_of, apex_of, shown
-from gateway.resolution import Walk
-from gateway.resolver import Tree
-from gateway.trees import check
-from registry.cell import MAX_DEPTH, CellRecord, Naming
+from gateway.fetching.resolver import Tree
+from gateway.fetching.trees import check
+from gateway.planning.cell import Cell, View
+from gateway.planning.path import Path, address_of, apex_of, shown
+from gateway.planning.resolution import Walk
 from registry.errors import LookupFailed
-from registry.record import decode_cell, encode_cell
-from registry.region import Bounds, Region, squared_distances
-from registry.statement import holds, statement
-from registry.texts import ApexText
-from registry.tree import build_tree
+from registry.geometry.cell import MAX_DEPTH, CellRecord, Naming
+from registry.geometry.region import Bounds, Region, squared_distances
+from registry.geometry.statement import holds, statement
+from registry.geometry.tree import build_tree
+from registry.zones.record import decode_cell, encode_cell
+from registry.zones.texts import ApexText
 
 ASIA, JAPAN = (NAMING.beyond(f"simulated.{origin}.kindred.internal.") for origin in ("asia", "japan.asia"))
 EVERYWHERE = np.array([np.inf])

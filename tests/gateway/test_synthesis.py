@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsRegressor
 
-from gateway.difference import DIFFERS_OBSERVATIONAL, NOT_DISTINGUISHABLE
-from gateway.estimate import NO_SPREAD, TOO_FEW
-from gateway.finding import BEYOND, FEW_BY_THEN
-from gateway.kernel import kernel_weights
-from gateway.neighbours import Neighbours
-from gateway.synthesis import cautions, synthesise
+from gateway.planning.neighbours import Neighbours
+from gateway.statistics.difference import DIFFERS_OBSERVATIONAL, NOT_DISTINGUISHABLE
+from gateway.statistics.estimate import NO_SPREAD, TOO_FEW
+from gateway.statistics.finding import BEYOND, FEW_BY_THEN
+from gateway.statistics.kernel import kernel_weights
+from gateway.statistics.synthesis import cautions, synthesise
 from registry.errors import InputError
 from tests.gateway.cohorts import OUTCOMES, cohort, neighbours, outcome
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.up import make_keys
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from registry.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.cache import Kept
-from gateway.cell import Cell
-from gateway.resolver import Tree
-from gateway.trees import Trees
-from registry.cell import Address, CellRecord, Naming
+from gateway.fetching.cache import Kept
+from gateway.fetching.resolver import Tree
+from gateway.fetching.trees import Trees
+from gateway.planning.cell import Cell
 from registry.clock import ManualClock
 from registry.errors import LookupFailed
-from registry.region import Region
-from registry.texts import ApexText
+from registry.geometry.cell import Address, CellRecord, Naming
+from registry.geometry.region import Region
+from registry.zones.texts import ApexText
 
 HERE = Naming("rice", "kindred.internal.")
 ASIA, JAVA = (HERE.beyond(f"rice.{origin}.kindred.internal.") for origin in ("asia", "java.asia"))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.zone import Zone
+from registry.zones.zone import Zone
 from tests.peers.zonefile import zone_lines
 from tests.ports import free_port
 from tests.programs import program

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gateway.config import FederationConfig
+from gateway.configuration.config import FederationConfig
 from tests.peers.peers import Peer, output_of, serving, until
 
 ORIGIN = "kindred.internal."

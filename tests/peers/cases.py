@@ -10,9 +10,9 @@ import dns.edns
 import dns.flags
 import dns.message
 
-from registry.cut import Cut, ds_rdata
-from registry.wire import HEADER
-from registry.zone import Ttls, Zone, domain_zone, origin_zone
+from registry.dns.wire import HEADER
+from registry.zones.cut import Cut, ds_rdata
+from registry.zones.zone import Ttls, Zone, domain_zone, origin_zone
 from tests.registry.sample_zones import NAMING, NESTED, ORIGIN, SERIAL, publication
 
 AA, TC, RD = dns.flags.AA, dns.flags.TC, dns.flags.RD

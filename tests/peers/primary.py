@@ -18,12 +18,12 @@ import numpy as np
 import yaml
 
 from gateway.cli.up import make_keys
-from gateway.config import FederationConfig
-from registry.client import RegistryClient
-from registry.coverage import Coverage
+from gateway.configuration.config import FederationConfig
+from registry.geometry.region import Region
+from registry.http.client import RegistryClient
 from registry.keys import SigningKey
-from registry.region import Region
-from registry.schema import Schema
+from registry.likeness.schema import Schema
+from registry.publishing.coverage import Coverage
 from tests.ports import free_port
 
 ORIGIN = "kindred.internal."

@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.clock import SystemClock
-from registry.limiter import Limiter
-from registry.nameserver import NameServer
-from registry.wire import HEADER, MAX_UDP, skip_name
-from registry.zone import ZoneSet
+from registry.dns.wire import HEADER, MAX_UDP, skip_name
+from registry.serving.limiter import Limiter
+from registry.serving.nameserver import NameServer
+from registry.zones.zone import ZoneSet
 from tests.peers.authoritative import serving, write_zones
 from tests.peers.cases import (
     AA,

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.federation import Federation
 from registry.errors import LookupFailed
-from registry.fingerprint import to_base64
+from registry.likeness.fingerprint import to_base64
 from tests.acceptance.federated import Federated, federated, until, write_slice
 from tests.acceptance.truth import Truth, places
 from tests.peers.carriers import TRANSFERRED, carried, signed_by_knot, unbound

@@ -9,13 +9,13 @@ from pathlib import Path
 import dns.dnssec
 import pytest
 
-from registry.anchor import Anchors
-from registry.authorities import Authorities
-from registry.cell import Naming
 from registry.clock import SystemClock
 from registry.errors import LookupFailed
-from registry.lookup import Lookups
-from registry.validator import Validator
+from registry.geometry.cell import Naming
+from registry.resolving.anchor import Anchors
+from registry.resolving.authorities import Authorities
+from registry.resolving.lookup import Lookups
+from registry.resolving.validator import Validator
 from tests.peers.knot_signed import SignedEdge, signed_edge, tie
 from tests.peers.peers import ask, output_of, until
 from tests.peers.primary import ORIGIN

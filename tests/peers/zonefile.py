@@ -8,7 +8,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 
-from registry.zone import Zone
+from registry.zones.zone import Zone
 
 _PLAIN = frozenset((string.ascii_letters + string.digits + "-_").encode())
 

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from regional.packet import Packet
-from regional.release import Held, Mark, Person
+from regional.packets.packet import Packet
+from regional.releasing.release import Held, Mark, Person
 from tests.regional.persons import SCHEMA, Ward, rules
 
 Float64s = npt.NDArray[np.float64]

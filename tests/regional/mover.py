@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from regional.engine import NearestQuery
-from regional.engines.writer import Writer
-from regional.moving import MovableEngine
+from regional.engines.embedded.writer import Writer
+from regional.shares.moving import MovableEngine
 from registry.errors import Conflict
 from tests.regional.rooms import Rooms, encoded, killer, packet
 

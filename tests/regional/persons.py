@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from regional.packet import Packet
-from regional.release import Mark, Person, Rules, State, Step, advance
-from registry.schema import Outcome, Schema
+from regional.packets.packet import Packet
+from regional.releasing.release import Mark, Person, Rules, State, Step, advance
+from registry.likeness.schema import Outcome, Schema
 
 SCHEMA = Schema.from_document(
     {

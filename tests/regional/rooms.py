@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.writer import Writer
-from regional.packet import Packet
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
+from regional.packets.packet import Packet
 
 D = 2
 

@@ -19,15 +19,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from regional.advertiser import Advertiser
 from regional.engine import NearestQuery
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.writer import Writer
-from regional.moving import MovableEngine
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
 from regional.network import Network
-from regional.packet import Packet
-from regional.splitting import Household
+from regional.packets.packet import Packet
+from regional.shares.moving import MovableEngine
+from regional.shares.splitting import Household
 from regional.tabulator import Tabulator
-from registry.client import Known, Published
 from registry.clock import SystemClock
+from registry.http.client import Known, Published
 from tests.regional.mover import ends
 from tests.regional.rooms import Stepped, killer
 from tests.regional.support import KEY, SCHEMA, D

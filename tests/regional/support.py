@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from regional.engines.embedded import EmbeddedEngine
+from regional.engines.embedded.engine import EmbeddedEngine
 from regional.network import Network
-from regional.packet import Packet
-from registry.client import Known, Published
-from registry.coverage import Coverage
+from regional.packets.packet import Packet
 from registry.errors import Conflict, Unavailable
+from registry.http.client import Known, Published
 from registry.keys import SigningKey, verify_document
-from registry.schema import Schema
+from registry.likeness.schema import Schema
+from registry.publishing.coverage import Coverage
 
 SCHEMA = Schema.from_document(
     {

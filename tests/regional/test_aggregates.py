@@ -14,24 +14,24 @@ import pytest
 import pytest_asyncio
 
 from regional.advertiser import Advertiser
-from regional.aggregates import AggregateNetwork
-from regional.atom import Atom
-from regional.attachment import Attachment
-from regional.engines.embedded import EmbeddedEngine
-from regional.engines.writer import Writer
-from regional.epoch import EpochIndex
-from regional.ledger import Ledger
+from regional.engines.embedded.engine import EmbeddedEngine
+from regional.engines.embedded.writer import Writer
 from regional.network import Network
-from regional.packet import Packet, node_text
-from regional.page import Home, digest_of, read_page
-from regional.publication import Publication
-from regional.release import Held
+from regional.packets.packet import Packet, node_text
+from regional.releasing.aggregates import AggregateNetwork
+from regional.releasing.atom import Atom
+from regional.releasing.attachment import Attachment
+from regional.releasing.epoch import EpochIndex
+from regional.releasing.ledger import Ledger
+from regional.releasing.page import Home, digest_of, read_page
+from regional.releasing.publication import Publication
+from regional.releasing.release import Held
+from regional.releasing.withdrawals import Withdrawals
 from regional.service import network_app
 from regional.tabulator import Tabulator
-from regional.withdrawals import Withdrawals
 from registry.clock import ManualClock
 from registry.errors import Conflict, UnknownName
-from registry.httpserver import HttpServer
+from registry.http.httpserver import HttpServer
 from registry.keys import verify_document
 from tests.regional.persons import SCHEMA, D, packet
 from tests.regional.support import KEY, FakeRegistry, numbered

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from gateway.atoms import nearest
-from regional.atom import step_of
-from regional.atombatch import AtomBatch
+from gateway.fetching.atoms import nearest
 from regional.client import NearestRequest
-from regional.page import Home, page_bytes, read_page
+from regional.releasing.atom import step_of
+from regional.releasing.atombatch import AtomBatch
+from regional.releasing.page import Home, page_bytes, read_page
 from tests.regional.attacks import (
     LEAST,
     Careful,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regional.batch import Batch
-from regional.packet import Packet
+from regional.packets.batch import Batch
+from regional.packets.packet import Packet
 from registry.errors import PacketError
 
 HOME = ("toys", b"12345678", "one")

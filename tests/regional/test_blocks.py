@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regional.engine import NearestQuery
-from regional.engines import arm as arm_module
-from regional.engines import blocks as blocks_module
-from regional.engines.blocks import Blocks
-from regional.engines.coarse import Coarse
-from regional.engines.scan import Entry, Scan
+from regional.engines.exact import arm as arm_module
+from regional.engines.exact import blocks as blocks_module
+from regional.engines.exact.blocks import Blocks
+from regional.engines.exact.coarse import Coarse
+from regional.engines.exact.scan import Entry, Scan
 from tests.regional.test_scan import NETWORK, check, entry
 
 
@@ -19,7 +19,7 @@ def _small(monkeypatch):
     """Blocks of four packets, chosen for every question, so that small examples exercise them."""
     monkeypatch.setattr(arm_module, "COARSE_ABOVE", 0)
     monkeypatch.setattr(blocks_module, "SIZE", 4)
-    monkeypatch.setattr("regional.engines.coarse._FEW", 0)
+    monkeypatch.setattr("regional.engines.exact.coarse._FEW", 0)
     monkeypatch.setattr(Coarse, "_spares", lambda *_: True)
 
 

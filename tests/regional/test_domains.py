@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from regional.table import Row, read_rows, select
-from registry.fingerprint import encode
-from registry.schema import Schema
+from regional.files.table import Row, read_rows, select
+from registry.likeness.fingerprint import encode
+from registry.likeness.schema import Schema
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = {

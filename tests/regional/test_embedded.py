@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from regional.engine import NearestQuery
-from regional.engines import arm as arm_module
-from regional.engines import blocks as blocks_module
-from regional.engines.embedded import MAX_WAITING, EmbeddedEngine
-from regional.engines.scan import Entry
-from regional.engines.store import Store
-from regional.engines.writer import Writer
-from regional.packet import NO_FINGERPRINT, Packet
+from regional.engines.embedded.engine import MAX_WAITING, EmbeddedEngine
+from regional.engines.embedded.store import Store
+from regional.engines.embedded.writer import Writer
+from regional.engines.exact import arm as arm_module
+from regional.engines.exact import blocks as blocks_module
+from regional.engines.exact.scan import Entry
+from regional.packets.packet import NO_FINGERPRINT, Packet
 from registry.errors import Corrupt, StorageFull, Unavailable
 from tests.regional.depositor import packet
 
@@ -188,7 +188,7 @@ async def test_gathering_in_the_background_changes_no_answer(tmp_path, writer, m
 
 
 async def test_too_many_waiting_are_turned_away(engine, monkeypatch):
-    monkeypatch.setattr("regional.engines.embedded.MAX_WAITING", 3)
+    monkeypatch.setattr("regional.engines.embedded.engine.MAX_WAITING", 3)
     with pytest.raises(Unavailable, match="later"):
         await engine.put([pair(packet(i)) for i in range(4)])
     assert await engine.put([pair(packet(i)) for i in range(3)]) == ["accepted"] * 3

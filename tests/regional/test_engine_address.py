@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keeping import EngineSection
+from gateway.configuration.keeping import EngineSection
 from regional.engines.address import EngineAddress, secret
 from registry.errors import ConfigError
 

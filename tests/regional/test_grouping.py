@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regional.grouping import Candidates, groups, mixed
+from regional.releasing.grouping import Candidates, groups, mixed
 
 
 @settings(max_examples=80, deadline=None)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from regional.engine import Census, Change, PutResult, Told, Watch
-from regional.handover import MAX_WAITING, READ_AHEAD, Handover
-from regional.packet import Packet
+from regional.packets.packet import Packet
+from regional.shares.handover import MAX_WAITING, READ_AHEAD, Handover
 from tests.regional.rooms import D, encoded, packet
 
 N = MAX_WAITING + 2 * READ_AHEAD

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from regional.ledger import Ledger
-from regional.release import State, advance
-from regional.withdrawals import Withdrawals
+from regional.releasing.ledger import Ledger
+from regional.releasing.release import State, advance
+from regional.releasing.withdrawals import Withdrawals
 from registry.errors import Corrupt, Unavailable
 from tests.regional.persons import Ward, rules
 
@@ -71,8 +71,8 @@ def test_one_process_owns_it(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from regional.ledger import Ledger
-from regional.release import advance
+from regional.releasing.ledger import Ledger
+from regional.releasing.release import advance
 from tests.regional.persons import Ward, rules
 ledger = Ledger(Path(sys.argv[1]))
 ward = Ward(rules(3, ledger.secret))

@@ -11,11 +11,11 @@ import cbor2
 import numpy as np
 import pytest
 
-from regional.atom import Atom
-from regional.lifetable import PARENT, LifeTables, Lives, read_parents
-from regional.packet import Packet
+from regional.packets.packet import Packet
+from regional.releasing.atom import Atom
+from regional.releasing.lifetable import PARENT, LifeTables, Lives, read_parents
 from registry.errors import DocumentError
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 from tests.regional.persons import SCHEMA as WARD
 from tests.regional.persons import Ward, rules
 from tests.registry.sample_schemas import field

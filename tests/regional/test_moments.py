@@ -15,7 +15,7 @@ from regional.moments import FOLDS, Moments, discloses, fold_of
 from regional.momenttable import MomentTable, Nodes, nodes_of
 from registry.errors import DocumentError, SignatureError
 from registry.keys import SigningKey, verify_document
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 from tests.registry.sample_schemas import FIELD, field
 
 KEY = SigningKey(bytes(32))

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from regional.engine import NearestQuery
-from regional.engines.writer import Writer
-from regional.moving import MovableEngine
+from regional.engines.embedded.writer import Writer
+from regional.shares.moving import MovableEngine
 from registry.errors import Conflict, Unavailable
 from tests.regional.rooms import Rooms, encoded, packet
 

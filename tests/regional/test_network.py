@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from regional.admission import Admission
 from regional.advertiser import Advertiser
 from regional.covering import Covering
 from regional.engine import NearestQuery
-from regional.engines.writer import Writer
-from regional.packet import Packet
+from regional.engines.embedded.writer import Writer
+from regional.packets.admission import Admission
+from regional.packets.packet import Packet
 from registry.clock import ManualClock
 from registry.errors import Conflict, NotGranted, QuestionError, UnknownName
 from tests.regional.support import KEY, SCHEMA, D, FakeRegistry, make_network, numbered, packet

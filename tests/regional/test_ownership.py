@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regional.ownership import Cut, cut
+from regional.shares.ownership import Cut, cut
 from registry.errors import Conflict, Corrupt
 from registry.jsontext import canonical, loads
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regional.packet import Packet, identity_digest, node_from_text, node_text
+from regional.packets.packet import Packet, identity_digest, node_from_text, node_text
 from registry import jsontext
 from registry.errors import PacketError
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regional.atom import Atom, place_of, step_of
 from regional.cohort import Cohort
-from regional.epoch import EpochIndex, PageEntry, TableEntry
-from regional.packet import identity_digest
-from regional.page import Home, digest_of, page_bytes, read_page
+from regional.packets.packet import identity_digest
+from regional.releasing.atom import Atom, place_of, step_of
+from regional.releasing.epoch import EpochIndex, PageEntry, TableEntry
+from regional.releasing.page import Home, digest_of, page_bytes, read_page
 from registry.errors import DocumentError, SignatureError
 from registry.keys import SigningKey, verify_document
 from tests.regional.persons import SCHEMA

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regional.client import Failed, NearestReply, NearestRequest
-from regional.packet import Packet
+from regional.packets.packet import Packet
 from regional.reader import Readers, reply_of
 from registry.errors import ConfigError
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regional.cohort import Cohort
-from regional.release import Held, Member, Person, lacking, value_of
+from regional.releasing.release import Held, Member, Person, lacking, value_of
 from tests.regional.persons import Ward, rules
 
 LEAST = 3

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regional.engine import NearestQuery
-from regional.engines import arm as arm_module
-from regional.engines.scan import Entry, Scan
-from regional.packet import identity_digest
-from registry.region import squared_distances
+from regional.engines.exact import arm as arm_module
+from regional.engines.exact.scan import Entry, Scan
+from regional.packets.packet import identity_digest
+from registry.geometry.region import squared_distances
 
 NETWORK = "net"
 

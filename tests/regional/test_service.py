@@ -25,13 +25,13 @@ from regional.client import (
     _reply,
 )
 from regional.connections import Connections
-from regional.engines.writer import Writer
-from regional.packet import identity_digest, node_text
-from regional.packetcbor import split_sequence
+from regional.engines.embedded.writer import Writer
+from regional.packets.packet import identity_digest, node_text
+from regional.packets.packetcbor import split_sequence
 from regional.service import network_app
 from registry.clock import ManualClock
 from registry.errors import PacketError
-from registry.httpserver import HttpServer
+from registry.http.httpserver import HttpServer
 from tests.regional.support import KEY, SCHEMA, D, FakeRegistry, make_network, packet
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,9 +18,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from regional.engine import NearestQuery
+from regional.packets.admission import Fitting
 from regional.service import network_app
-from regional.splitting import Household
-from regional.steering import Steered, add_steering
+from regional.shares.sharing import Shares
+from regional.shares.splitting import Household
+from regional.shares.steering import Steered, add_steering
 from registry.clock import ManualClock
 from registry.errors import Conflict, Moved, QuestionError, TooLarge
 from registry.keys import SigningKey, sign_document
@@ -86,6 +89,44 @@ async def test_three_shares(running: Running) -> None:
     assert sum(network.count for network in running.served.values()) == 99
     assert (await home.deposit([(1, version(3, 3))])).stale == 1
     assert (await home.deposit([(1, version(3, 4))])).accepted == 1
+
+
+async def test_a_deposit_that_waits_while_the_network_parts_is_kept(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the last step is being noted: it goes to the share alone, and is tidied away from nowhere."""
+    await running.household.split(2)
+    engine, home = running.household._engine._seat.engine, running.served["one"]
+    parting, waiting, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    keep_note, store = engine.keep_note, Shares.store
+
+    async def slow(name: str, value: bytes) -> None:
+        if b'"parted"' in value:
+            parting.set()
+            await go.wait()
+        await keep_note(name, value)
+
+    async def told(self: Shares, fitting: Fitting, whole: bool) -> tuple[int, int]:
+        waiting.set()
+        return await store(self, fitting, whole)
+
+    monkeypatch.setattr(engine, "keep_note", slow)
+    monkeypatch.setattr(Shares, "store", told)
+    await parting.wait()
+    own = running.household._cut.of(np.stack([version(number, 1).fingerprint for number in range(100, 200)]))
+    made = version(100 + int(np.flatnonzero(own == 1)[0]), 1)
+    depositing = asyncio.create_task(home.deposit([(1, made)]))
+    await waiting.wait()
+    for _ in range(20):  # it comes as far as it may
+        await asyncio.sleep(0)
+    assert not depositing.done()
+    go.set()
+    assert (await depositing).accepted == 1
+    await running.finished()
+    assert (await home.get(made.node)).seq == 1
+    assert [network.count for network in running.served.values()].count(0) == 0
+    assert sum(network.count for network in running.served.values()) == 101
+    assert made.to_cbor() in (await running.served["one-s2"].nearest(QUERY)).packets
 
 
 async def test_who_knows_what_was_before_is_told(running: Running) -> None:

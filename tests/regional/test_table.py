@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from regional.table import Row, part_of, read_rows, select
+from regional.files.table import Row, part_of, read_rows, select
 from registry.errors import DocumentError, SchemaError
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 
 DAY = 86_400.0
 FARM: dict[str, Any] = {

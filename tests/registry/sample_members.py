@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from registry.clock import Clock
-from registry.coverage import Coverage, Renewal
-from registry.enrolment import DomainEntry, Enrolment
-from registry.journal import Journal
+from registry.geometry.region import Region
 from registry.keys import SigningKey
-from registry.member import Member
-from registry.publisher import Publisher, PublisherTimes
-from registry.region import Region
-from registry.schema import Schema
+from registry.likeness.schema import Schema
+from registry.publishing.coverage import Coverage, Renewal
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.journal import Journal
+from registry.publishing.member import Member
+from registry.publishing.publisher import Publisher, PublisherTimes
 
 ORIGIN = "kindred.internal."
 NETWORKS = {"north": "crash.vehicles", "south": "crash.vehicles", "west": "drives"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 
 FIELD: dict[str, Any] = {
     "title": "Fields",

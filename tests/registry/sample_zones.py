@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from registry.cell import Address, CellRecord, Naming
-from registry.region import Region
-from registry.zone import NetworkEntry, Publication, Ttls, ZoneSet, domain_zone, origin_zone
+from registry.geometry.cell import Address, CellRecord, Naming
+from registry.geometry.region import Region
+from registry.zones.zone import NetworkEntry, Publication, Ttls, ZoneSet, domain_zone, origin_zone
 
 ORIGIN = "kindred.internal."
 NAMING = Naming("crash.vehicles", ORIGIN)

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zone_server import Edit, ZoneServer, zone_of
 
-from registry.authorities import MAX_CHANNELS, Authorities
 from registry.clock import ManualClock, SystemClock
-from registry.delegation import accept, is_under, shown
+from registry.dns.message import Referral, question
+from registry.dns.wire import DS, TXT, name_to_wire
 from registry.errors import LookupFailed
-from registry.message import Referral, question
-from registry.wire import DS, TXT, name_to_wire
+from registry.resolving.authorities import MAX_CHANNELS, Authorities
+from registry.resolving.delegation import accept, is_under, shown
 from tests.ports import free_port
 
 ORIGIN = "kindred.internal."

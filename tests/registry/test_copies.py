@@ -14,22 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_zones import ACTIONS, NAMING, NESTED, ORIGIN, SERIAL, D, leaf, publication, tree, zone_set
 
-from registry.authorities import Authorities
 from registry.clock import ManualClock
-from registry.copies import Copies
-from registry.delta import Delta, Record, between
+from registry.dns.message import question, question_of, soa_numbers
+from registry.dns.rrset import soa_rdata
+from registry.dns.tsig import TsigKey
+from registry.dns.wire import DS, NS, RRSIG, SOA, SVCB, TXT, name_to_wire
 from registry.errors import LookupFailed
-from registry.inbound import transfer
-from registry.lookup import Lookups
-from registry.message import question, question_of, soa_numbers
-from registry.nameserver import NameServer
-from registry.primary import Primary
-from registry.rrset import soa_rdata
-from registry.transfer import whole
-from registry.tsig import TsigKey
-from registry.wire import DS, NS, RRSIG, SOA, SVCB, TXT, name_to_wire
-from registry.zone import Ttls, Zone, ZoneSet, domain_zone
-from registry.zonecopy import ZoneCopy
+from registry.resolving.authorities import Authorities
+from registry.resolving.copies import Copies
+from registry.resolving.inbound import transfer
+from registry.resolving.lookup import Lookups
+from registry.resolving.zonecopy import ZoneCopy
+from registry.serving.nameserver import NameServer
+from registry.serving.primary import Primary
+from registry.zones.delta import Delta, Record, between
+from registry.zones.transfer import whole
+from registry.zones.zone import Ttls, Zone, ZoneSet, domain_zone
 
 KEY = TsigKey("transfer.", b"s" * 32)
 OTHER = TsigKey("transfer.", b"t" * 32)

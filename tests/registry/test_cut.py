@@ -11,13 +11,13 @@ import dns.rdatatype
 import pytest
 
 from registry.clock import ManualClock
-from registry.cut import Cut, ds_rdata
-from registry.enrolment import DomainEntry, Enrolment
 from registry.errors import ConfigError
-from registry.journal import Journal
-from registry.publisher import Publisher
-from registry.responder import respond
-from registry.zone import Ttls, ZoneSet, origin_zone
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.journal import Journal
+from registry.publishing.publisher import Publisher
+from registry.serving.responder import respond
+from registry.zones.cut import Cut, ds_rdata
+from registry.zones.zone import Ttls, ZoneSet, origin_zone
 from tests.registry.sample_members import SCHEMA
 from tests.registry.sample_zones import DOMAINS, ORIGIN, SERIAL
 

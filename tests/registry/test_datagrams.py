@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from registry.datagrams import BATCH, Answer, Datagrams, _Batches, _OneByOne, datagrams
+from registry.dns.datagrams import BATCH, Answer, Datagrams, _Batches, _OneByOne, datagrams
 
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 

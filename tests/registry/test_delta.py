@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_zones import DOMAINS, NAMING, SERIAL, entry, publication, tree
 
-from registry.delta import Record, between
-from registry.names import Names
-from registry.rrset import rrset
-from registry.wire import SOA, TXT, name_to_wire
-from registry.zone import Ttls, Zone, domain_zone
+from registry.dns.rrset import rrset
+from registry.dns.wire import SOA, TXT, name_to_wire
+from registry.zones.delta import Record, between
+from registry.zones.names import Names
+from registry.zones.zone import Ttls, Zone, domain_zone
 
 TTLS = Ttls()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from sample_zones import DOMAINS, NAMING, NESTED, ORIGIN, SERIAL, publication
 
-from registry.cut import Cut
-from registry.edge import DsFile, Edge, parse_ds
+from registry.dns.wire import name_to_wire
 from registry.errors import ConfigError
-from registry.responder import respond
-from registry.wire import name_to_wire
-from registry.zone import Ttls, Zone, ZoneSet, domain_zone, origin_zone
+from registry.serving.responder import respond
+from registry.zones.cut import Cut
+from registry.zones.edge import DsFile, Edge, parse_ds
+from registry.zones.zone import Ttls, Zone, ZoneSet, domain_zone, origin_zone
 from tests.registry.test_zone import as_text
 
 DIGEST = "ab" * 32

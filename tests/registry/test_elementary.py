@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.elementary import circle, ln
+from registry.likeness.elementary import circle, ln
 
 
 @given(st.floats(min_value=1e-300, max_value=1e300))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from registry.embedding import NotEuclidean, embed
+from registry.likeness.embedding import NotEuclidean, embed
 
 
 @given(arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 6)), elements=st.integers(-9, 9)))

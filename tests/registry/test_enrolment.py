@@ -27,7 +27,6 @@ from sample_members import (
 )
 
 from registry.clock import ManualClock
-from registry.enrolment import DomainEntry, Enrolment
 from registry.errors import (
     ConfigError,
     Conflict,
@@ -39,10 +38,11 @@ from registry.errors import (
     SignatureError,
     UnknownName,
 )
-from registry.journal import Entry
 from registry.jsontext import canonical, loads
 from registry.keys import SigningKey, sign_document
-from registry.member import Member
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.journal import Entry
+from registry.publishing.member import Member
 
 
 @pytest.fixture

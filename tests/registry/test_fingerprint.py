@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sample_schemas import FIELD, SITUATION, feature, field, square, value
 
 from registry.errors import FingerprintError, SituationError
-from registry.fingerprint import check_space, encode, from_wire, to_base64
-from registry.schema import Schema
+from registry.likeness.fingerprint import check_space, encode, from_wire, to_base64
+from registry.likeness.schema import Schema
 
 SCHEMA = field()
 SPACE = "0e8fb5e755fb2254d9f74023b936fa7f76c79847b1fc9a0941db09c20a08d3d1"

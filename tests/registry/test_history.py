@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sample_zones import DOMAINS, NAMING, ORIGIN, SERIAL, entry, publication, tree
 
-from registry.delta import Record
+from registry.dns.wire import SOA
 from registry.errors import ConfigError, StorageFull
-from registry.history import History
-from registry.wire import SOA
-from registry.zone import Ttls, Zone, domain_zone, origin_zone
+from registry.publishing.history import History
+from registry.zones.delta import Record
+from registry.zones.zone import Ttls, Zone, domain_zone, origin_zone
 
 TTLS = Ttls()
 APEX = NAMING.apex
@@ -214,7 +214,7 @@ def test_the_oldest_steps_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_step_of_a_whole_tree_is_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.history.MAX_STEP", 2)
+    monkeypatch.setattr("registry.publishing.history.MAX_STEP", 2)
     first, second = versions(2)
     other = domain_zone(publication(generations={18: tree(6)}, current=18), SERIAL + 9, TTLS, DOMAINS, second)
     history = History(tmp_path)

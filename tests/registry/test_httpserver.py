@@ -11,10 +11,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from registry.body import read_body
-from registry.httpserver import HttpServer
-from registry.problem import problems
-from registry.reply import CONTENT_TYPE, json_response
+from registry.http.body import read_body
+from registry.http.httpserver import HttpServer
+from registry.http.problem import problems
+from registry.http.reply import CONTENT_TYPE, json_response
 
 CANARY = "canary-8271"
 PACKED = zlib.compress(bytes(50))

@@ -13,12 +13,12 @@ import lmdb
 import pytest
 
 from registry.errors import ConfigError, Corrupt, KindredError, StorageFull
-from registry.journal import Entry, Journal
+from registry.publishing.journal import Entry, Journal
 
 WRITER = """
 import sys
 from pathlib import Path
-from registry.journal import Entry, Journal
+from registry.publishing.journal import Entry, Journal
 journal = Journal(Path(sys.argv[1]))
 number = journal.next_serial(0)
 while True:
@@ -120,7 +120,7 @@ CUTTER = """
 import sys
 from pathlib import Path
 from registry.errors import Corrupt
-from registry.journal import Entry, Journal
+from registry.publishing.journal import Entry, Journal
 
 home = Path(sys.argv[1])
 whole = (home / "data.mdb").read_bytes()

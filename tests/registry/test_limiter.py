@@ -10,10 +10,10 @@ import dns.message
 from sample_zones import DOMAINS, NAMING, NESTED, ORIGIN, zone_set
 
 from registry.clock import ManualClock
-from registry.limiter import AMPLIFICATION, MAX_PREFIXES, Limiter
-from registry.nameserver import NameServer
-from registry.responder import respond
-from registry.wire import MAX_UDP
+from registry.dns.wire import MAX_UDP
+from registry.serving.limiter import AMPLIFICATION, MAX_PREFIXES, Limiter
+from registry.serving.nameserver import NameServer
+from registry.serving.responder import respond
 
 ZONES = zone_set()
 QUERY = dns.message.make_query(NAMING.apex, "SOA", use_edns=0).to_wire()

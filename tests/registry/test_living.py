@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.cell import MAX_DEPTH, Address, CellRecord
 from registry.errors import RegionError
-from registry.living import LEAVING, LivingTree, Room
-from registry.region import Bounds, Region, Vector, merge_counts
-from registry.summary import contains, still_right
-from registry.tree import build_tree
+from registry.geometry.cell import MAX_DEPTH, Address, CellRecord
+from registry.geometry.living import LEAVING, LivingTree, Room
+from registry.geometry.region import Bounds, Region, Vector, merge_counts
+from registry.geometry.summary import contains, still_right
+from registry.geometry.tree import build_tree
 
 OVERLAP_S = 100.0
 D = 2

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_zones import ACTIONS, NAMING, NESTED, ORIGIN, SERIAL, D, entry, leaf, publication, tree, zone_set
 
-from registry.authorities import Authorities
-from registry.cell import Naming
 from registry.clock import ManualClock, SystemClock
+from registry.dns.message import query, question, records, uri
+from registry.dns.rrset import txt_rdata
+from registry.dns.wire import SOA, SVCB, TXT
 from registry.errors import LookupFailed
-from registry.lookup import Lookups
-from registry.message import query, question, records, uri
-from registry.nameserver import NameServer
-from registry.responder import respond
-from registry.rrset import txt_rdata
-from registry.source import Found
-from registry.wire import SOA, SVCB, TXT
-from registry.zone import Ttls, ZoneSet, domain_zone
+from registry.geometry.cell import Naming
+from registry.resolving.authorities import Authorities
+from registry.resolving.lookup import Lookups
+from registry.resolving.source import Found
+from registry.serving.nameserver import NameServer
+from registry.serving.responder import respond
+from registry.zones.zone import Ttls, ZoneSet, domain_zone
 
 TIMEOUT_S = 5.0
 ZONES = zone_set()

@@ -9,12 +9,12 @@ import pytest
 from sample_members import KEYS, coverage, members, open_registry
 
 from registry.clock import ManualClock
+from registry.dns.message import txt_strings
+from registry.dns.wire import TXT, name_to_wire
 from registry.errors import SignatureError, UnknownName
-from registry.member import Members, home_of, share_name
-from registry.message import txt_strings
-from registry.texts import NetworkText
-from registry.wire import TXT, name_to_wire
-from registry.zone import NET, Zone
+from registry.publishing.member import Members, home_of, share_name
+from registry.zones.texts import NetworkText
+from registry.zones.zone import NET, Zone
 
 
 def test_a_share_follows_from_its_network() -> None:

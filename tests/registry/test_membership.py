@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 from sample_members import DIMENSION, KEYS, ORIGIN, SCHEMA, coverage, members, region
 
-from registry.cell import CellRecord, Naming
-from registry.client import Known, Published
 from registry.clock import ManualClock
-from registry.enrolment import DomainEntry, Enrolment
+from registry.dns.wire import SVCB, name_to_wire
 from registry.errors import Conflict, Unavailable
-from registry.grant import Ball, Grant
-from registry.journal import Journal
+from registry.geometry.cell import CellRecord, Naming
+from registry.geometry.living import LEAVING
+from registry.geometry.region import Bounds, Region
+from registry.geometry.statement import holds
+from registry.http.client import Known, Published
 from registry.keys import SigningKey
-from registry.lease import Lease
-from registry.living import LEAVING
-from registry.member import Member
-from registry.membership import Membership
-from registry.publisher import Publisher
-from registry.record import decode_cell
-from registry.region import Bounds, Region
-from registry.statement import holds
-from registry.wire import SVCB, name_to_wire
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.grant import Ball, Grant
+from registry.publishing.journal import Journal
+from registry.publishing.lease import Lease
+from registry.publishing.member import Member
+from registry.publishing.membership import Membership
+from registry.publishing.publisher import Publisher
+from registry.zones.record import decode_cell
 
 DOMAIN = "crash.vehicles"
 HERE = Naming(DOMAIN, "asia.kindred.internal.")

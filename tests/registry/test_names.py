@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.names import Names, Node
-from registry.rrset import rrset
-from registry.wire import TXT
+from registry.dns.rrset import rrset
+from registry.dns.wire import TXT
+from registry.zones.names import Names, Node
 
 
 def node(number: int) -> Node:

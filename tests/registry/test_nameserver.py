@@ -13,10 +13,10 @@ import dns.rcode
 import pytest
 from sample_zones import NAMING, ORIGIN, SERIAL, zone_set
 
-from registry import nameserver
 from registry.errors import ConfigError
-from registry.nameserver import NameServer
-from registry.zone import ZoneSet
+from registry.serving import nameserver
+from registry.serving.nameserver import NameServer
+from registry.zones.zone import ZoneSet
 from tests.ports import free_port
 from tests.programs import program
 

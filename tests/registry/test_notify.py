@@ -16,10 +16,10 @@ import pytest
 from sample_zones import NAMING, SERIAL, zone_set
 
 from registry.clock import SystemClock
-from registry.notify import Notifier, NotifyTimes, Secondary
-from registry.tsig import TsigKey
-from registry.wire import name_to_wire
-from registry.zone import Zone
+from registry.dns.tsig import TsigKey
+from registry.dns.wire import name_to_wire
+from registry.serving.notify import Notifier, NotifyTimes, Secondary
+from registry.zones.zone import Zone
 
 APEX = NAMING.apex
 KEY = TsigKey("transfer.", b"s" * 32)

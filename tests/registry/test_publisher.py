@@ -14,24 +14,24 @@ import numpy as np
 import pytest
 from sample_members import DIMENSION, KEYS, ORIGIN, Registry, members, open_registry, region, renewal, schema, signed
 
-from registry.authorities import Authorities
-from registry.cell import Address, CellRecord, Naming
 from registry.clock import ManualClock, SystemClock
-from registry.coverage import Coverage
-from registry.edition import Held, Press
-from registry.enrolment import DomainEntry
 from registry.errors import LookupFailed, RegionError, StorageFull, Unavailable
-from registry.history import Step
-from registry.holding import Holding
-from registry.living import LEAVING, LivingTree
-from registry.lookup import Lookups, NetworkInfo
-from registry.member import Member
-from registry.nameserver import NameServer
-from registry.publisher import PublisherTimes
-from registry.region import Region
-from registry.schema import Schema
-from registry.texts import ApexText
-from registry.zone import NET, Ttls
+from registry.geometry.cell import Address, CellRecord, Naming
+from registry.geometry.living import LEAVING, LivingTree
+from registry.geometry.region import Region
+from registry.likeness.schema import Schema
+from registry.publishing.coverage import Coverage
+from registry.publishing.edition import Held, Press
+from registry.publishing.enrolment import DomainEntry
+from registry.publishing.history import Step
+from registry.publishing.holding import Holding
+from registry.publishing.member import Member
+from registry.publishing.publisher import PublisherTimes
+from registry.resolving.authorities import Authorities
+from registry.resolving.lookup import Lookups, NetworkInfo
+from registry.serving.nameserver import NameServer
+from registry.zones.texts import ApexText
+from registry.zones.zone import NET, Ttls
 
 CRASH = Naming("crash.vehicles", ORIGIN)
 KEEP_S = 10 + 60 + 30
@@ -278,7 +278,7 @@ async def test_a_domain_s_first_tree_keeps_no_other_domain_waiting(
     registry: Registry[ManualClock], watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree over many regions takes long: other domains go on, and this one is not said to be empty."""
-    monkeypatch.setattr("registry.edition.AT_ONCE", 10)
+    monkeypatch.setattr("registry.publishing.edition.AT_ONCE", 10)
     eye = await watch(registry)
     whole, go_on = Press.grow, Event()
 
@@ -312,7 +312,7 @@ async def test_a_domain_s_first_tree_keeps_no_other_domain_waiting(
 async def test_a_first_tree_that_does_not_grow_is_named_and_tried_again(
     registry: Registry[ManualClock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.edition.AT_ONCE", 10)
+    monkeypatch.setattr("registry.publishing.edition.AT_ONCE", 10)
     await registry.publisher.tick()
     first = registry.publisher.state("drives").serial
     whole = Press.grow

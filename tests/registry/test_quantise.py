@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.errors import RegionError
-from registry.quantise import HALF_INFLATION, LARGEST, ball, box, lower, upper, variance, variances
+from registry.zones.quantise import HALF_INFLATION, LARGEST, ball, box, lower, upper, variance, variances
 
 COORDINATES = st.one_of(
     st.floats(-1e6, 1e6),

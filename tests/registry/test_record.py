@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.cell import CellRecord, Naming
 from registry.errors import KindredError, LookupFailed, RegionError
-from registry.record import decode, decode_cell, encode, encode_cell
-from registry.region import Region
+from registry.geometry.cell import CellRecord, Naming
+from registry.geometry.region import Region
+from registry.zones.record import decode, decode_cell, encode, encode_cell
 
 NAMING = Naming("crash.vehicles", "kindred.internal.")
 ACTIONS = ("belt", "none", "bag")

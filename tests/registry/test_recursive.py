@@ -12,10 +12,10 @@ import pytest
 from zone_server import ZoneServer, answer_from, zone_of
 
 from registry.clock import SystemClock
+from registry.dns.message import question
+from registry.dns.wire import SVCB, TXT, URI
 from registry.errors import LookupFailed
-from registry.message import question
-from registry.recursive import Recursive
-from registry.wire import SVCB, TXT, URI
+from registry.resolving.recursive import Recursive
 from tests.ports import free_port
 
 APEX = "crash.vehicles.kindred.internal."

@@ -16,7 +16,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 from sample_members import DIMENSION, KEYS, SCHEMA, Registry, coverage, open_registry, region, renewal, schema, signed
 
-from registry.client import RegistryClient
 from registry.clock import ManualClock, SystemClock
 from registry.errors import (
     Conflict,
@@ -27,8 +26,9 @@ from registry.errors import (
     Unavailable,
     UnknownName,
 )
+from registry.http.client import RegistryClient
 from registry.jsontext import loads
-from registry.publisher import PublisherTimes
+from registry.publishing.publisher import PublisherTimes
 from registry.service import registry_app
 
 QUICK = PublisherTimes(coalesce_s=0.01)
@@ -40,7 +40,7 @@ from aiohttp import web
 sys.path.insert(0, "tests/registry")
 from sample_members import open_registry
 from registry.clock import SystemClock
-from registry.publisher import PublisherTimes
+from registry.publishing.publisher import PublisherTimes
 from registry.service import registry_app
 clock = SystemClock()
 opened = open_registry(Path(sys.argv[1]), clock, PublisherTimes(coalesce_s=0.01))

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_zones import DOMAINS, NAMING, NESTED, ORIGIN, SERIAL, publication, zone_set
 
-from registry import responder
-from registry.responder import respond, truncated
-from registry.wire import MAX_UDP, name_to_wire
-from registry.zone import Ttls, ZoneSet, domain_zone, origin_zone
+from registry.dns.wire import MAX_UDP, name_to_wire
+from registry.serving import responder
+from registry.serving.responder import respond, truncated
+from registry.zones.zone import Ttls, ZoneSet, domain_zone, origin_zone
 
 ZONES = zone_set()
 ROOT = NAMING.cell(17, ())

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from sample_members import ORIGIN, Registry, coverage, open_registry, region, schema, signed
 
-from registry.cell import Naming
 from registry.clock import ManualClock, SystemClock
-from registry.journal import Journal
-from registry.living import LEAVING
-from registry.record import decode_cell
-from registry.region import Region
-from registry.wire import SVCB, name_to_wire
-from registry.zone import Zone
+from registry.dns.wire import SVCB, name_to_wire
+from registry.geometry.cell import Naming
+from registry.geometry.living import LEAVING
+from registry.geometry.region import Region
+from registry.publishing.journal import Journal
+from registry.zones.record import decode_cell
+from registry.zones.zone import Zone
 
 CRASH = Naming("crash.vehicles", ORIGIN)
 KEEP_S = 10 + 60 + 30
@@ -32,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from sample_members import open_registry, region, signed
 from registry.clock import SystemClock
-from registry.publisher import PublisherTimes
+from registry.publishing.publisher import PublisherTimes
 
 async def main():
     clock = SystemClock()

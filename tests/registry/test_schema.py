@@ -7,7 +7,7 @@ import pytest
 from sample_schemas import FIELD, field
 
 from registry.errors import SchemaError
-from registry.schema import Schema
+from registry.likeness.schema import Schema
 
 TABLE: dict[str, Any] = {
     "node": "row",

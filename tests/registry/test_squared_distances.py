@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from registry.region import squared_distances
+from registry.geometry.region import squared_distances
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 60, 128, 129, 500])

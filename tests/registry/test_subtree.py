@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from sample_members import DIMENSION, KEYS, ORIGIN, SCHEMA, coverage, members, region, schema
 
-from registry.cell import CellRecord, Naming
 from registry.clock import ManualClock
-from registry.coverage import Coverage
-from registry.enrolment import DomainEntry, Enrolment
 from registry.errors import ConfigError, DocumentError, LookupFailed, NotGranted, RegionError
-from registry.grant import Ball, Grant
-from registry.journal import Journal
-from registry.member import Member
-from registry.publisher import Publisher
-from registry.record import decode, decode_cell, encode
-from registry.region import Bounds
-from registry.statement import holds, statement
-from registry.texts import ApexText
+from registry.geometry.cell import CellRecord, Naming
+from registry.geometry.region import Bounds
+from registry.geometry.statement import holds, statement
+from registry.publishing.coverage import Coverage
+from registry.publishing.enrolment import DomainEntry, Enrolment
+from registry.publishing.grant import Ball, Grant
+from registry.publishing.journal import Journal
+from registry.publishing.member import Member
+from registry.publishing.publisher import Publisher
+from registry.zones.record import decode, decode_cell, encode
+from registry.zones.texts import ApexText
 
 HERE = Naming("crash.vehicles", ORIGIN)
 APEX = "crash.vehicles.asia.kindred.internal."

@@ -6,7 +6,7 @@ import pytest
 from sample_zones import entry, publication
 
 from registry.errors import ConfigError, LookupFailed
-from registry.texts import ApexText, NetworkText
+from registry.zones.texts import ApexText, NetworkText
 
 
 def test_apex_round_trip_in_the_documented_form() -> None:

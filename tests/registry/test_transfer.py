@@ -29,18 +29,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_zones import DOMAINS, NAMING, ORIGIN, SERIAL, entry, publication, tree, zone_set
 
-from registry.catalog import catalog_name, catalog_zone
 from registry.clock import SystemClock
-from registry.delta import Delta, Record, between
-from registry.history import History
-from registry.nameserver import NameServer
-from registry.primary import MAX_TRANSFERS, Primary, Transfer, is_special
-from registry.responder import respond
-from registry.rrset import rrset
-from registry.transfer import chain, changes, is_newer, messages, whole
-from registry.tsig import TsigKey
-from registry.wire import SOA, TXT, name_to_wire
-from registry.zone import Ttls, Zone, ZoneSet, domain_zone
+from registry.dns.rrset import rrset
+from registry.dns.tsig import TsigKey
+from registry.dns.wire import SOA, TXT, name_to_wire
+from registry.publishing.history import History
+from registry.serving.nameserver import NameServer
+from registry.serving.primary import MAX_TRANSFERS, Primary, Transfer, is_special
+from registry.serving.responder import respond
+from registry.zones.catalog import catalog_name, catalog_zone
+from registry.zones.delta import Delta, Record, between
+from registry.zones.transfer import chain, changes, is_newer, messages, whole
+from registry.zones.zone import Ttls, Zone, ZoneSet, domain_zone
 
 KEY = TsigKey("transfer.", b"s" * 32)
 RING = {dns.name.from_text("transfer."): dns.tsig.Key("transfer.", b"s" * 32, "hmac-sha256")}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord
 from registry.errors import RegionError
-from registry.region import Bounds, Region, Vector
-from registry.summary import round_up
-from registry.tree import build_tree
+from registry.geometry.cell import MAX_DEPTH, MAX_RECORDS, Address, CellRecord
+from registry.geometry.region import Bounds, Region, Vector
+from registry.geometry.summary import round_up
+from registry.geometry.tree import build_tree
 
 Points = npt.NDArray[np.float32]
 Tree = Mapping[Address, tuple[CellRecord, ...]]
@@ -155,7 +155,7 @@ def test_far_strays_do_not_make_the_tree_deep() -> None:
 
 
 def test_depth_stays_within_the_limit_even_where_it_leaves_no_slack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.tree.MAX_DEPTH", 8)
+    monkeypatch.setattr("registry.geometry.tree.MAX_DEPTH", 8)
     leaves = leaves_of([np.array([[1.07**i]], dtype=np.float32) for i in range(250)])
     tree = build_tree(leaves, capacity=1, fanout=2)
     assert len(list(below(tree, ()))) == 250

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.errors import ConfigError, SignatureError
-from registry.tsig import (
+from registry.dns.tsig import (
     BADKEY,
     BADSIG,
     BADTIME,
@@ -29,7 +28,8 @@ from registry.tsig import (
     open_answer,
     sign_question,
 )
-from registry.wire import FORMERR, NOTAUTH
+from registry.dns.wire import FORMERR, NOTAUTH
+from registry.errors import ConfigError, SignatureError
 
 NOW = 1_800_000_000
 SECRET = b"s" * 32

@@ -20,15 +20,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from zone_server import Edit, ZoneServer, zone_of
 
-from registry.anchor import Anchors
-from registry.authorities import Authorities
 from registry.clock import ManualClock
+from registry.dns.message import question
+from registry.dns.wire import DNSKEY, DS, RRSIG, SVCB, TXT, name_to_wire
 from registry.errors import ConfigError, LookupFailed
-from registry.message import question
-from registry.signature import MAX_TRIES, Signature, admissible, keys_of, verify
-from registry.source import Found
-from registry.validator import Validator
-from registry.wire import DNSKEY, DS, RRSIG, SVCB, TXT, name_to_wire
+from registry.resolving.anchor import Anchors
+from registry.resolving.authorities import Authorities
+from registry.resolving.signature import MAX_TRIES, Signature, admissible, keys_of, verify
+from registry.resolving.source import Found
+from registry.resolving.validator import Validator
 from tests.ports import free_port
 
 ORIGIN = "kindred.internal."

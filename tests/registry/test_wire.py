@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from registry.dns.wire import labels_to_text, name_at, name_to_wire, skip_name
 from registry.errors import LookupFailed
-from registry.wire import labels_to_text, name_at, name_to_wire, skip_name
 
 
 def test_names_there_and_back() -> None:

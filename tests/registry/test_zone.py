@@ -8,9 +8,9 @@ import dns.rdatatype
 import pytest
 from sample_zones import DOMAINS, NAMING, NESTED, ORIGIN, SERIAL, D, entry, leaf, publication, tree
 
+from registry.dns.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
 from registry.errors import ConfigError, RegionError
-from registry.wire import NS, SOA, SVCB, TXT, URI, name_to_wire
-from registry.zone import Ttls, Zone, domain_zone, last_label, origin_zone
+from registry.zones.zone import Ttls, Zone, domain_zone, last_label, origin_zone
 
 TTLS = Ttls()
 

@@ -6,10 +6,10 @@ import asyncio
 import sys
 
 from registry.clock import SystemClock
-from registry.limiter import Limiter
-from registry.nameserver import NameServer
-from registry.primary import Primary
-from registry.tsig import TsigKey
+from registry.dns.tsig import TsigKey
+from registry.serving.limiter import Limiter
+from registry.serving.nameserver import NameServer
+from registry.serving.primary import Primary
 from tests.registry.sample_zones import zone_set
 
 

@@ -22,8 +22,8 @@ import dns.message
 import dns.tsig
 import pytest
 
-from registry.responder import respond
-from registry.wire import HEADER, MAX_UDP
+from registry.dns.wire import HEADER, MAX_UDP
+from registry.serving.responder import respond
 from tests.registry.sample_zones import NAMING, NESTED, ORIGIN, zone_set
 
 PACKETS = int(os.environ.get("KINDRED_SOAK", "100000"))

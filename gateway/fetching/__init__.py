@@ -1,0 +1,1 @@
+"""What touches the network and the clock: cells, answers, pages and tables of networks."""

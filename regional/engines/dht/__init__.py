@@ -1,0 +1,1 @@
+"""Packets in a DHT: items and signed pages, which the owner republishes."""

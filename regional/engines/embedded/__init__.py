@@ -1,0 +1,1 @@
+"""Packets in LMDB on this machine."""

@@ -1,0 +1,1 @@
+"""Packets in Milvus, which searches itself."""

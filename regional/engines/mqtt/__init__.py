@@ -1,0 +1,1 @@
+"""Packets as retained messages of an MQTT broker."""

@@ -1,0 +1,1 @@
+"""Packets in a key-value bucket of NATS JetStream."""

@@ -1,0 +1,1 @@
+"""Packets in Redis, by sorted sets."""

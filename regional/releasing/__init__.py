@@ -1,0 +1,1 @@
+"""What a network of people releases instead of packets: atoms, by epochs."""

@@ -1,0 +1,1 @@
+"""A network kept elsewhere, or by several: while it serves."""

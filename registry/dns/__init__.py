@@ -1,0 +1,1 @@
+"""Messages of the DNS, and how they travel."""

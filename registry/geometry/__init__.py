@@ -1,0 +1,1 @@
+"""Regions, cells and the tree: bounds on where packets may lie. Pure."""

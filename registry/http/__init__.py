@@ -1,0 +1,1 @@
+"""What the services over HTTP share, and who asks the registry's."""

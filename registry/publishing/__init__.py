@@ -1,0 +1,1 @@
+"""Who may say what, what they said, and how it is published."""

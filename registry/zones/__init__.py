@@ -1,0 +1,1 @@
+"""The tree as zones: names, records, versions and the steps between them. Pure."""
