@@ -20,12 +20,15 @@ import numpy.typing as npt
 
 from gateway.planning.neighbours import Neighbours
 from gateway.statistics.estimate import Estimate, Mean, Proportion, Sample
+from gateway.statistics.interval import LEVEL, normal_quantile
 from gateway.statistics.whole import Whole
 from regional.cohort import MAX_MAGNITUDE
 from regional.moments import folds_of
 from registry.likeness.schema import Outcome
 
 Vector = npt.NDArray[np.float64]
+
+_LEAST_END = 1e-9  # of an interval that says nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +85,15 @@ class Adjustment:
 def as_proportion(value: float, se: float, n_eff: float) -> Proportion:
     """The proportion with this standard error: of as many effective observations as have it.
 
-    Where the line leads to 0 or beyond, or to 1, it is that, of the sample's own.
+    Near 0 and 1 hardly any number has it; there it is the number whose Wilson interval, of 0 or of 1, ends where the
+    line's own does. Where that end, too, is beyond 0 or 1, or se is 0, it is the sample's own.
     """
-    if not 0.0 < value < 1.0 or se == 0.0:
-        return Proportion(min(max(value, 0.0), 1.0), n_eff)
-    return Proportion(value, value * (1.0 - value) / (se * se))
+    share = min(max(value, 0.0), 1.0)
+    if se == 0.0:
+        return Proportion(share, n_eff)
+    z = normal_quantile(LEVEL)
+    inside = min(max(1.0 - value, value) - z * se, 1.0)  # the end away from the nearer of 0 and 1, as seen from there
+    if inside >= 1.0:
+        return Proportion(share, n_eff)
+    inside = max(inside, _LEAST_END)
+    return Proportion(share, max(share * (1.0 - share) / (se * se), z * z * inside / (1.0 - inside)))

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from gateway.planning.neighbours import Neighbours
+from gateway.statistics.adjustment import as_proportion
 from gateway.statistics.contrast import FROM_WHOLE, NOT_FROM_WHOLE
 from gateway.statistics.difference import NOT_AFTER_ADJUSTMENT, NOT_DISTINGUISHABLE
+from gateway.statistics.interval import LEVEL, normal_quantile, wilson
 from gateway.statistics.kernel import kernel_weights
 from gateway.statistics.standpoint import FEW_IN_TABLES, NO_FEATURES, NO_TABLES, NOT_FOR_DURATIONS, Standpoint
 from gateway.statistics.synthesis import synthesise
@@ -196,6 +200,25 @@ def test_binaries_and_ordinals_are_adjusted_and_stay_in_their_range() -> None:
                 assert 0.0 <= arm["adjusted"]["estimate"] <= top
         for arm in found["dead"]["actions"].values():
             assert 0.0 <= arm["adjusted"]["low"] <= arm["adjusted"]["estimate"] <= arm["adjusted"]["high"] <= 1.0
+
+
+@given(st.floats(0.0, 2.0), st.floats(0.001, 1.0))
+def test_a_share_that_a_line_leads_beyond_0_or_1_is_as_unsure_as_the_line(beyond: float, se: float) -> None:
+    """A line that leads to 1.2, give or take 0.2, does not say that nobody was spared among any number."""
+    end = beyond - normal_quantile(LEVEL) * se  # of the line's interval, counted from where shares end
+    for value, far in ((1.0 + beyond, "low"), (-beyond, "high")):
+        share = as_proportion(value, se, 50.0)
+        interval = share.interval(LEVEL)
+        assert share.value == (1.0 if value > 0.5 else 0.0)
+        reached = 1.0 - interval.low if far == "low" else interval.high
+        wanted = wilson(0.0, 50.0, LEVEL).high if end >= 0.0 else min(-end, 1.0)
+        assert reached == pytest.approx(wanted, abs=1e-6)
+
+
+@given(st.floats(0.2, 0.8), st.floats(0.01, 0.1))
+def test_a_share_in_the_middle_has_the_lines_standard_error(value: float, se: float) -> None:
+    share = as_proportion(value, se, 50.0)
+    assert share.value * (1.0 - share.value) / share.n_eff == pytest.approx(se * se)
 
 
 def test_why_there_is_no_adjusted_estimate_is_told() -> None:
