@@ -70,8 +70,6 @@ class MilvusEngine:
         self._alias = f"kindred_{name}"
         self._writer = MilvusWriter(self._link, self._alias, name, d, patience_s)
         self._patience_s = patience_s
-        self._count = 0
-        self._actions: set[str] = set()
         self._read = 0  # how many of the writer's writes reads see
         self._at = 0  # a time of the server's: reads see all that was acknowledged before
         self._lost: str | None = "it is not open"  # why it cannot answer
@@ -90,7 +88,7 @@ class MilvusEngine:
     @property
     def count(self) -> int:
         """Packets held: as this front knows while it writes, else as the server said within the last second."""
-        return self._writer.count if self._writer.owns else self._count
+        return self._writer.count
 
     async def open(self) -> None:
         """Connect, make the collection where there is none, and have it loaded."""
@@ -150,7 +148,7 @@ class MilvusEngine:
         if self._lost is not None:
             raise Unavailable(f"{self._home.network}: {self._lost}")
         await self._catch_up()
-        known = self._writer.actions if self._writer.owns else self._actions
+        known = self._writer.actions
         names = sorted(known if query.actions is None else known & set(query.actions))
         if not names:
             return NearestResult([], np.empty(0), {"": 0} if query.per == "all" else {})
@@ -230,8 +228,11 @@ class MilvusEngine:
         if self._writer.owns:
             await self._link.query(self._alias, at, note_filter("network"), ["node"], 1)
         else:
-            self._count = await self._link.count(self._alias, at, f"state == {FOUND}")
-            self._actions = await self._writer.noted_actions(self._alias, at)
+            writes = self._writer.writes
+            count = await self._link.count(self._alias, at, f"state == {FOUND}")
+            actions = await self._writer.noted_actions(self._alias, at)
+            if self._writer.writes == writes:  # else it has owned it meanwhile, and knows better
+                self._writer.hear(count, actions)
         self._at = max(self._at, at)
 
     # ---- reading -----------------------------------------------------------------------------------------------

@@ -60,8 +60,8 @@ class MilvusWriter:
     """Writes to what the alias `alias` stands for. name: of the collections, behind who owns them."""
 
     def __init__(self, link: MilvusLink, alias: str, name: str, d: int, patience_s: float) -> None:
-        self.count = 0  # packets, as the owner knows
-        self.actions: set[str] = set()
+        self.count = 0  # packets, as the owner knows, or as another heard last
+        self.actions: set[str] = set()  # that any packet ever had, likewise
         self.writes = 0  # how many have been acknowledged
         self._link = link
         self._alias = alias
@@ -82,6 +82,11 @@ class MilvusWriter:
     def owns(self) -> bool:
         """Whether this front writes; then its count and actions are right."""
         return self._own is not None
+
+    def hear(self, count: int, actions: set[str]) -> None:
+        """What there is, of a front that does not write."""
+        if not self.owns:
+            self.count, self.actions = count, actions
 
     def fresh_name(self, epoch: int) -> str:
         """A name that nobody else takes."""
@@ -249,9 +254,9 @@ class MilvusWriter:
             self._since = await self._link.now()
             self._known.clear()
             self._revision = epoch << 32
-            self.count = await self._link.count(mine, self._since, f"state == {FOUND}")
-            self.actions = await self.noted_actions(mine, self._since)
-            self._own = mine
+            count = await self._link.count(mine, self._since, f"state == {FOUND}")
+            actions = await self.noted_actions(mine, self._since)
+            self.count, self.actions, self._own = count, actions, mine
         return self._own
 
     async def noted_actions(self, collection: str, at: int) -> set[str]:
