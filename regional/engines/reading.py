@@ -56,6 +56,7 @@ class Mirrored:
         self._inside = 0  # questions that use the server just now
         self._left = asyncio.Event()  # when there is none
         self._left.set()
+        self._leaving: asyncio.Task[None] | None = None
         self.used = clock.monotonic()
         self.asking = 0
 
@@ -144,6 +145,12 @@ class Mirrored:
         self._server.settle(Partition.from_bytes(partition, self._d).version)
 
     async def _leave(self) -> None:
+        """Close everything; who is cancelled meanwhile leaves nothing half closed."""
+        if self._leaving is None or self._leaving.done():
+            self._leaving = asyncio.create_task(self._close())
+        await asyncio.shield(self._leaving)
+
+    async def _close(self) -> None:
         await self._following.close()
         await self._left.wait()  # what a library is asked while it closes, it may leave open
         await self._server.close()

@@ -49,6 +49,7 @@ class RedisBacking:
         self._root = f"kindred:{{{address.name}}}:"
         self._prefix = self._root
         self._redis: Redis | None = None
+        self._leaving: Redis | None = None  # what is not closed yet
         self._scripts: dict[str, AsyncScript] = {}
 
     @classmethod
@@ -99,12 +100,15 @@ class RedisBacking:
             raise
 
     async def close(self) -> None:
-        """Let go."""
-        redis, self._redis = self._redis, None
+        """Let go; who was cancelled meanwhile goes on where it was."""
+        if self._redis is not None:
+            self._leaving, self._redis = self._redis, None
         self._scripts.clear()  # each asks the client that it was registered with
+        redis = self._leaving
         if redis is not None:
             await redis.aclose()
             await redis.connection_pool.disconnect()
+            self._leaving = None
 
     def settle(self, version: int) -> None:
         """Keys begin with this version."""
