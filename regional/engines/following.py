@@ -115,7 +115,10 @@ class Following:
 
     async def reach(self, position: int) -> None:
         """Wait until all up to a position of the server's has been heard. Raises Unavailable."""
-        while self._current() and (self._position is None or self._position < position):
+        while True:
+            self._current()
+            if self._position is not None and self._position >= position:
+                return
             self._moved.clear()
             await self._moved.wait()
 
